@@ -1,0 +1,5 @@
+# Every public header, one a line, in the order of the levels (tests/headers/levels.txt).
+# A new header is added here and there; the test "headers.list" says so when it is forgotten.
+set(LETHE_HEADERS
+    lethe/version.hpp
+)

@@ -1,0 +1,12 @@
+# Sets LETHE_VERSION from include/lethe/version.hpp, the one place that holds it.
+set(version_header ${CMAKE_CURRENT_SOURCE_DIR}/include/lethe/version.hpp)
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${version_header})
+file(READ ${version_header} version_text)
+set(version_parts)
+foreach(part IN ITEMS MAJOR MINOR PATCH)
+  if(NOT version_text MATCHES "#define LETHE_VERSION_${part} ([0-9]+)")
+    message(FATAL_ERROR "${version_header} does not define LETHE_VERSION_${part}")
+  endif()
+  list(APPEND version_parts ${CMAKE_MATCH_1})
+endforeach()
+list(JOIN version_parts . LETHE_VERSION)
