@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds the decoder, and compares a whole cache with a pruned one.
+set -euo pipefail
+
+usage() {
+  cat <<'TEXT'
+usage: scripts/demo.sh [--model FILE.gguf] [ARGUMENT...]
+
+Decodes one text twice with a real language model, with its whole KV cache and with Lethe pruning
+it, and says what was kept, what it cost and what it saved. The model is SmolLM2-135M-Instruct,
+fetched once (93 MB); --model takes any other GGUF file of the architectures llama, qwen2 or qwen3.
+Other arguments go to `decoder compare`; see `build/release/examples/decoder/decoder compare --help`.
+TEXT
+}
+
+model=
+arguments=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    -h | --help) usage; exit 0 ;;
+    --model) [ $# -ge 2 ] || { usage >&2; exit 2; }; model=$(realpath -m "$2"); shift 2 ;;
+    --model=*) model=$(realpath -m "${1#*=}"); shift ;;
+    *) arguments+=("$1"); shift ;;
+  esac
+done
+
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+need_packages "${build_packages[@]}"
+if [ -z "$model" ]; then
+  fetch_model
+  model=$model_file
+elif [ ! -r "$model" ]; then
+  fail "cannot read $model: give --model the path of a GGUF file"
+fi
+build release decoder
+
+report=build/demo.html
+say "Comparing the whole cache with Lethe's"
+build/release/examples/decoder/decoder compare -m "$model" --report "$report" "${arguments[@]}"
+say "The report, with pictures: $PWD/$report"

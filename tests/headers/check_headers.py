@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""Checks the public headers: the list in cmake/headers.cmake, the levels, the umbrella.
+
+usage: check_headers.py {list|levels|umbrella} SOURCE_DIR
+"""
+
+import fnmatch
+import pathlib
+import re
+import sys
+
+INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', re.M)
+
+
+def headers_on_disk(root):
+    base = root / "include"
+    return {path.relative_to(base).as_posix() for path in base.rglob("*") if path.is_file()}
+
+
+def includes(root, header):
+    return INCLUDE.findall((root / "include" / header).read_text())
+
+
+def own_includes(root, header):
+    return [name for name in includes(root, header) if name.startswith("lethe/")]
+
+
+def check_list(root):
+    text = (root / "cmake/headers.cmake").read_text()
+    listed = re.findall(r"^\s*(lethe/\S+)", text, re.M)
+    on_disk = headers_on_disk(root)
+    yield from (f"{name}: listed twice" for name in sorted(set(listed)) if listed.count(name) > 1)
+    yield from (f"{name}: not in cmake/headers.cmake" for name in sorted(on_disk - set(listed)))
+    yield from (f"{name}: listed, but no such file" for name in sorted(set(listed) - on_disk))
+
+
+def read_levels(root):
+    lines = (root / "tests/headers/levels.txt").read_text().splitlines()
+    rows = [line.split() for line in lines if line.strip() and not line.startswith("#")]
+    return [(tuple(int(part) for part in level.split(".")), name) for level, name in rows]
+
+
+def level_of(levels, header):
+    name = header.removeprefix("lethe/")
+    return next((level for level, pattern in levels if fnmatch.fnmatch(name, pattern)), None)
+
+
+def check_levels(root):
+    levels = read_levels(root)
+    on_disk = headers_on_disk(root)
+    for header in sorted(on_disk):
+        level = level_of(levels, header)
+        if level is None:
+            yield f"{header}: has no level in tests/headers/levels.txt"
+            continue
+        for name in includes(root, header):
+            if not name.startswith("lethe/"):
+                if "/" in name or "." in name:
+                    yield f"{header}: includes {name}, which is not the standard library"
+                continue
+            other = level_of(levels, name)
+            if name not in on_disk:
+                yield f"{header}: includes {name}, which does not exist"
+            elif other is None or other >= level:
+                yield f"{header} (level {level}) includes {name} (level {other})"
+
+
+def check_umbrella(root):
+    reached, pending = set(), ["lethe/lethe.hpp"]
+    while pending:
+        header = pending.pop()
+        if header not in reached:
+            reached.add(header)
+            pending += own_includes(root, header)
+    for header in sorted(headers_on_disk(root) - reached):
+        yield f"{header}: not reached from lethe/lethe.hpp"
+
+
+def main():
+    checks = {"list": check_list, "levels": check_levels, "umbrella": check_umbrella}
+    if len(sys.argv) != 3 or sys.argv[1] not in checks:
+        sys.exit(__doc__)
+    problems = list(checks[sys.argv[1]](pathlib.Path(sys.argv[2])))
+    for problem in problems:
+        print(problem)
+    sys.exit(1 if problems else 0)
+
+
+if __name__ == "__main__":
+    main()
