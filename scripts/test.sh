@@ -18,11 +18,10 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 preset=release
 if [[ ${1:-} =~ ^[a-z] ]]; then preset=$1; shift; fi
 case $preset in
-  release | debug | asan | tsan) need_packages "${build_packages[@]}" ;;
-  clang) need_packages "${build_packages[@]}" clang ;;
+  release | debug | asan | tsan) need_packages_and_model ;;
+  clang) need_packages_and_model clang ;;
   *) usage >&2; exit 2 ;;
 esac
-fetch_model
 build "$preset"
 say "Testing build/$preset"
 ctest --preset "$preset" -j "$CMAKE_BUILD_PARALLEL_LEVEL" "$@"

@@ -20,7 +20,7 @@ function(digest_of result compiler flags number)
   separate_arguments(arguments UNIX_COMMAND "${flags}")
   set(program ${WORK}/plan_digest_${number})
   execute_process(
-    COMMAND ${LAUNCHER} ${compiler} -std=c++20 ${arguments} -I${INCLUDE} -c ${SOURCE} -o ${program}.o
+    COMMAND ${LAUNCHER} ${compiler} -std=gnu++20 ${arguments} -I${INCLUDE} -c ${SOURCE} -o ${program}.o
     RESULT_VARIABLE failed ERROR_VARIABLE errors)
   if(NOT failed)
     execute_process(COMMAND ${compiler} ${arguments} ${program}.o -o ${program}
