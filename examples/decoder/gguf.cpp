@@ -35,14 +35,22 @@ std::string shape_text(const std::uint64_t* first, std::size_t count) {
 
 std::string type_name(TensorType type) {
   switch (type) {
-    case TensorType::F32: return "F32";
-    case TensorType::F16: return "F16";
-    case TensorType::Q4_0: return "Q4_0";
-    case TensorType::Q4_1: return "Q4_1";
-    case TensorType::Q8_0: return "Q8_0";
-    case TensorType::Q4_K: return "Q4_K";
-    case TensorType::Q6_K: return "Q6_K";
-    case TensorType::BF16: return "BF16";
+    case TensorType::F32:
+      return "F32";
+    case TensorType::F16:
+      return "F16";
+    case TensorType::Q4_0:
+      return "Q4_0";
+    case TensorType::Q4_1:
+      return "Q4_1";
+    case TensorType::Q8_0:
+      return "Q8_0";
+    case TensorType::Q4_K:
+      return "Q4_K";
+    case TensorType::Q6_K:
+      return "Q6_K";
+    case TensorType::BF16:
+      return "BF16";
   }
   return "type " + std::to_string(static_cast<std::uint32_t>(type));
 }
@@ -68,9 +76,7 @@ class Parser {
 
   std::uint64_t left() const noexcept { return size_ - at_; }
 
-  [[noreturn]] void fail(const std::string& message) const {
-    throw file_.error(message + damaged);
-  }
+  [[noreturn]] void fail(const std::string& message) const { throw file_.error(message + damaged); }
 
   /// Moves past `bytes` bytes and returns where they begin.
   const std::byte* take(std::uint64_t bytes) {
@@ -121,20 +127,34 @@ class Parser {
 
   Value read_value(std::string_view key, std::uint32_t type) {
     switch (type) {
-      case value_type::u8: return std::uint64_t{read<std::uint8_t>()};
-      case value_type::u16: return std::uint64_t{read<std::uint16_t>()};
-      case value_type::u32: return std::uint64_t{read<std::uint32_t>()};
-      case value_type::u64: return read<std::uint64_t>();
-      case value_type::i8: return std::int64_t{read<std::int8_t>()};
-      case value_type::i16: return std::int64_t{read<std::int16_t>()};
-      case value_type::i32: return std::int64_t{read<std::int32_t>()};
-      case value_type::i64: return read<std::int64_t>();
-      case value_type::f32: return double{read<float>()};
-      case value_type::f64: return read<double>();
-      case value_type::boolean: return read<std::uint8_t>() != 0;
-      case value_type::string: return read_string();
-      case value_type::array: return read_array(key);
-      default: fail("metadata key '" + one_line(key) + "' has unknown type " + std::to_string(type));
+      case value_type::u8:
+        return std::uint64_t{read<std::uint8_t>()};
+      case value_type::u16:
+        return std::uint64_t{read<std::uint16_t>()};
+      case value_type::u32:
+        return std::uint64_t{read<std::uint32_t>()};
+      case value_type::u64:
+        return read<std::uint64_t>();
+      case value_type::i8:
+        return std::int64_t{read<std::int8_t>()};
+      case value_type::i16:
+        return std::int64_t{read<std::int16_t>()};
+      case value_type::i32:
+        return std::int64_t{read<std::int32_t>()};
+      case value_type::i64:
+        return read<std::int64_t>();
+      case value_type::f32:
+        return double{read<float>()};
+      case value_type::f64:
+        return read<double>();
+      case value_type::boolean:
+        return read<std::uint8_t>() != 0;
+      case value_type::string:
+        return read_string();
+      case value_type::array:
+        return read_array(key);
+      default:
+        fail("metadata key '" + one_line(key) + "' has unknown type " + std::to_string(type));
     }
   }
 
@@ -186,7 +206,8 @@ class Parser {
     for (std::uint64_t& extent : shape) {
       extent = read<std::uint64_t>();
       if (extent == 0 || !multiply(elements, extent, elements)) {
-        fail("tensor '" + one_line(name) + "' has an impossible dimension " + std::to_string(extent));
+        fail("tensor '" + one_line(name) + "' has an impossible dimension " +
+             std::to_string(extent));
       }
     }
     return shape;
@@ -281,8 +302,9 @@ const Tensor& File::require(std::string_view name,
   }
   if (!std::equal(shape.begin(), shape.end(), tensor->shape.begin(), tensor->shape.end())) {
     throw error("tensor '" + one_line(name) + "' has shape " +
-                shape_text(tensor->shape.data(), tensor->shape.size()) + " where its metadata asks for " +
-                shape_text(shape.begin(), shape.size()) + "; convert the model again");
+                shape_text(tensor->shape.data(), tensor->shape.size()) +
+                " where its metadata asks for " + shape_text(shape.begin(), shape.size()) +
+                "; convert the model again");
   }
   return *tensor;
 }

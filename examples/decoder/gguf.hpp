@@ -41,14 +41,22 @@ struct BlockLayout {
 /// Q6_K 128 bytes of low nibbles, 64 bytes of high bit pairs, 16 signed scales, d.
 constexpr BlockLayout block_layout(TensorType type) noexcept {
   switch (type) {
-    case TensorType::F32: return {1, 4};
-    case TensorType::F16: return {1, 2};
-    case TensorType::BF16: return {1, 2};
-    case TensorType::Q4_0: return {32, 18};
-    case TensorType::Q4_1: return {32, 20};
-    case TensorType::Q8_0: return {32, 34};
-    case TensorType::Q4_K: return {256, 144};
-    case TensorType::Q6_K: return {256, 210};
+    case TensorType::F32:
+      return {1, 4};
+    case TensorType::F16:
+      return {1, 2};
+    case TensorType::BF16:
+      return {1, 2};
+    case TensorType::Q4_0:
+      return {32, 18};
+    case TensorType::Q4_1:
+      return {32, 20};
+    case TensorType::Q8_0:
+      return {32, 34};
+    case TensorType::Q4_K:
+      return {256, 144};
+    case TensorType::Q6_K:
+      return {256, 210};
   }
   return {};
 }
@@ -61,8 +69,8 @@ struct Tensor {
   std::string name;
   TensorType type = TensorType::F32;
   std::vector<std::uint64_t> shape;  ///< elements per dimension, 1 to 4 of them, fastest first
-  const std::byte* data = nullptr;   ///< aligned to the file's alignment; null for unsupported types
-  std::size_t bytes = 0;             ///< 0 for unsupported types
+  const std::byte* data = nullptr;  ///< aligned to the file's alignment; null for unsupported types
+  std::size_t bytes = 0;            ///< 0 for unsupported types
 
   /// Elements of one row (the fastest dimension); a multiple of the type's block.
   std::size_t row_elements() const noexcept { return shape[0]; }
@@ -117,7 +125,8 @@ class File {
   /// Maps and checks the file at `path`.
   ///
   /// Throws Error when it cannot be read, is not GGUF v2/v3, is truncated or contradicts itself.
-  /// A tensor of an unsupported type is refused only by find() and require(). O(metadata + tensors log tensors).
+  /// A tensor of an unsupported type is refused only by find() and require(). O(metadata + tensors
+  /// log tensors).
   static File open(const std::filesystem::path& path);
 
   /// The tensor called `name`, or null; throws Error when its type is unsupported. O(log tensors).

@@ -21,14 +21,22 @@ T load(const std::byte* data) {
 std::int64_t whole_element(const Array& array, std::uint64_t index) {
   const std::byte* at = array.data + index * value_bytes(array.element_type);
   switch (array.element_type) {
-    case value_type::u8: return load<std::uint8_t>(at);
-    case value_type::i8: return load<std::int8_t>(at);
-    case value_type::u16: return load<std::uint16_t>(at);
-    case value_type::i16: return load<std::int16_t>(at);
-    case value_type::u32: return load<std::uint32_t>(at);
-    case value_type::i32: return load<std::int32_t>(at);
-    case value_type::i64: return load<std::int64_t>(at);
-    default: break;
+    case value_type::u8:
+      return load<std::uint8_t>(at);
+    case value_type::i8:
+      return load<std::int8_t>(at);
+    case value_type::u16:
+      return load<std::uint16_t>(at);
+    case value_type::i16:
+      return load<std::int16_t>(at);
+    case value_type::u32:
+      return load<std::uint32_t>(at);
+    case value_type::i32:
+      return load<std::int32_t>(at);
+    case value_type::i64:
+      return load<std::int64_t>(at);
+    default:
+      break;
   }
   constexpr auto most = std::numeric_limits<std::int64_t>::max();
   const auto value = load<std::uint64_t>(at);
@@ -40,8 +48,10 @@ bool holds_whole_numbers(const Array& array) {
     case value_type::f32:
     case value_type::f64:
     case value_type::boolean:
-    case value_type::string: return false;
-    default: return true;
+    case value_type::string:
+      return false;
+    default:
+      return true;
   }
 }
 

@@ -27,16 +27,21 @@ constexpr std::size_t value_bytes(std::uint32_t type) noexcept {
   switch (type) {
     case value_type::u8:
     case value_type::i8:
-    case value_type::boolean: return 1;
+    case value_type::boolean:
+      return 1;
     case value_type::u16:
-    case value_type::i16: return 2;
+    case value_type::i16:
+      return 2;
     case value_type::u32:
     case value_type::i32:
-    case value_type::f32: return 4;
+    case value_type::f32:
+      return 4;
     case value_type::u64:
     case value_type::i64:
-    case value_type::f64: return 8;
-    default: return 0;
+    case value_type::f64:
+      return 8;
+    default:
+      return 0;
   }
 }
 
