@@ -3,13 +3,29 @@
 set(LETHE_HEADERS
     lethe/version.hpp
     lethe/config.hpp
+    lethe/archive.hpp
     lethe/numeric.hpp
-    lethe/sparsity.hpp
+    lethe/attention.hpp
     lethe/plan.hpp
+    lethe/sparsity.hpp
+    lethe/state_blob.hpp
+    lethe/cache_view.hpp
     lethe/retention.hpp
     lethe/selection.hpp
     lethe/trace.hpp
-    lethe/cache_view.hpp
-    lethe/attention.hpp
     lethe/compact.hpp
+    lethe/score.hpp
+    lethe/budget.hpp
+    lethe/deferred.hpp
+    lethe/drafts.hpp
+    lethe/slot_table.hpp
+    lethe/score/random.hpp
+    lethe/score/rasr.hpp
+    lethe/score/window.hpp
+    lethe/budget/breakpoint.hpp
+    lethe/budget/hoyer.hpp
+    lethe/budget/pyramid.hpp
+    lethe/pruner_config.hpp
+    lethe/planner.hpp
+    lethe/pruner.hpp
 )
