@@ -57,7 +57,10 @@ def kind_of(head):
     declaration = head[without_template(head):]
     if SCOPE.match(declaration):
         return "scope"
-    if declaration.startswith("concept ") or REQUIRES.search(head) or "(" not in declaration:
+    inside_parameters = declaration.count("(") > declaration.count(")")
+    if inside_parameters or "(" not in declaration:
+        return "skip"
+    if declaration.startswith("concept ") or REQUIRES.search(head):
         return "skip"
     return "skip" if MEMBER_INITIALISER.search(declaration) else "function"
 

@@ -40,6 +40,10 @@ auto later(T t) -> decltype(t()) {
   for (;;) {
   }
 }
+int defaulted(Options options = {},
+              int v = 1) {
+  return v;
+}
 extern "C" { void plain() {} }
 }
 """
@@ -48,7 +52,8 @@ extern "C" { void plain() {} }
 class FunctionLengths(unittest.TestCase):
     def test_every_function_is_found_with_its_length(self):
         expected = [(2, "one_line(T t)"), (3, "Point(int v)"), (8, "operator()(int v)"),
-                    (4, "later(T t)"), (1, "plain()")]
+                    (4, "later(T t)"),
+                    (4, "defaulted(Options"), (1, "plain()")]
         found = list(functions(TEXT))
         self.assertEqual([length for _, length, _ in found], [length for length, _ in expected])
         for (_, _, name), (_, part) in zip(found, expected):
