@@ -4,6 +4,7 @@ set(LETHE_HEADERS
     lethe/version.hpp
     lethe/config.hpp
     lethe/archive.hpp
+    lethe/fixed_list.hpp
     lethe/numeric.hpp
     lethe/attention.hpp
     lethe/plan.hpp
@@ -14,6 +15,9 @@ set(LETHE_HEADERS
     lethe/selection.hpp
     lethe/trace.hpp
     lethe/compact.hpp
+    lethe/cache/strides.hpp
+    lethe/cache/contiguous.hpp
+    lethe/cache/paged.hpp
     lethe/score.hpp
     lethe/budget.hpp
     lethe/deferred.hpp
@@ -28,4 +32,6 @@ set(LETHE_HEADERS
     lethe/pruner_config.hpp
     lethe/planner.hpp
     lethe/pruner.hpp
+    lethe/policies.hpp
+    lethe/lethe.hpp
 )

@@ -1,0 +1,326 @@
+/// What an engine can tell of a step's attention, and how it becomes mass: attention received by
+/// each token, one row for each score group. Stateless.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <type_traits>
+
+#include "lethe/numeric.hpp"
+
+namespace lethe {
+
+/// Base of the logarithm in a log-sum-exp (FlashInfer's is 2).
+enum class LogBase : std::uint8_t { e, two };
+
+/// Attention probabilities: data[head x head_stride + query x query_stride + column x
+/// column_stride]. Strides count elements; a zero head_stride or query_stride means densely packed.
+template <class Element = float>
+struct Probabilities {
+  const Element* data = nullptr;
+  /// Query heads given.
+  std::size_t heads = 1;
+  /// Queries given, in the order of their tokens.
+  std::size_t queries = 1;
+  /// Tokens of the layer that a row covers: all of them, the step's own included.
+  std::size_t columns = 0;
+  std::size_t head_stride = 0;
+  std::size_t query_stride = 0;
+  std::size_t column_stride = 1;
+  /// Index within the step of the first query given.
+  std::size_t first_query = 0;
+  /// Score groups these heads make up: group_count groups from first_group on; 0: all the groups.
+  std::size_t first_group = 0;
+  std::size_t group_count = 0;
+};
+
+/// Attention logits; a probability is exp(softcap(logit x scale) - lse).
+template <class Element = float>
+struct Logits {
+  /// As in Probabilities.
+  const Element* data = nullptr;
+  /// Log-sum-exp of each row at lse[head x lse_head_stride + query]; null: recomputed from the row.
+  const float* lse = nullptr;
+  std::size_t heads = 1;
+  std::size_t queries = 1;
+  std::size_t columns = 0;
+  std::size_t head_stride = 0;
+  std::size_t query_stride = 0;
+  std::size_t column_stride = 1;
+  std::size_t first_query = 0;
+  std::size_t first_group = 0;
+  std::size_t group_count = 0;
+  /// 0: queries.
+  std::size_t lse_head_stride = 0;
+  float scale = 1.0f;
+  /// softcap(x) = softcap x tanh(x / softcap); 0: none.
+  float softcap = 0.0f;
+  LogBase base = LogBase::e;
+};
+
+/// Ready mass: data[group x group_stride + query x query_stride + column], one row a score group.
+template <class Element = float>
+struct Mass {
+  const Element* data = nullptr;
+  std::size_t groups = 1;
+  std::size_t queries = 1;
+  std::size_t columns = 0;
+  std::size_t group_stride = 0;
+  std::size_t query_stride = 0;
+  std::size_t first_query = 0;
+};
+
+/// Queries as they enter attention (rotated), with the log-sum-exp of each: scored later, in one
+/// pass over the keys. data[head x head_stride + query x query_stride + channel].
+template <class Element = float>
+struct Queries {
+  const Element* data = nullptr;
+  /// lse[head x lse_head_stride + query], over everything the query attended to.
+  const float* lse = nullptr;
+  std::size_t heads = 1;
+  std::size_t queries = 1;
+  std::size_t head_dimension = 0;
+  std::size_t head_stride = 0;
+  std::size_t query_stride = 0;
+  std::size_t lse_head_stride = 0;
+  std::size_t first_query = 0;
+  /// 0: 1 / sqrt(head_dimension).
+  float scale = 0.0f;
+  float softcap = 0.0f;
+  LogBase base = LogBase::e;
+};
+
+namespace detail {
+
+inline constexpr std::size_t mass_tile = 1024;
+using MassTile = std::array<float, mass_tile>;
+
+/// out[i] = row[i], or out[i] += row[i] when `adds`.
+template <class Element>
+LETHE_EXACT inline void put_row(float* LETHE_RESTRICT out, const Element* LETHE_RESTRICT row,
+                                std::size_t stride, std::size_t count, bool adds) {
+  LETHE_EXACT_BODY
+  if (adds) {
+    for (std::size_t i = 0; i < count; ++i) out[i] = out[i] + to_float(row[i * stride]);
+  } else {
+    for (std::size_t i = 0; i < count; ++i) out[i] = to_float(row[i * stride]);
+  }
+}
+
+/// Four rows at once: one read and one write of `out` serve four heads.
+template <class Element>
+LETHE_EXACT inline void put_four_rows(float* LETHE_RESTRICT out, const Element* LETHE_RESTRICT row,
+                                      std::size_t head_stride, std::size_t count, bool adds) {
+  LETHE_EXACT_BODY
+  const Element* a = row;
+  const Element* b = a + head_stride;
+  const Element* c = b + head_stride;
+  const Element* d = c + head_stride;
+  if (adds) {
+    for (std::size_t i = 0; i < count; ++i) {
+      out[i] = out[i] + ((to_float(a[i]) + to_float(b[i])) + (to_float(c[i]) + to_float(d[i])));
+    }
+  } else {
+    for (std::size_t i = 0; i < count; ++i) {
+      out[i] = (to_float(a[i]) + to_float(b[i])) + (to_float(c[i]) + to_float(d[i]));
+    }
+  }
+}
+
+/// Sums `heads` rows that start at `data` into out.
+template <class Element>
+void sum_heads(float* out, const Element* data, std::size_t heads, std::size_t head_stride,
+               std::size_t column_stride, std::size_t count) {
+  std::size_t head = 0;
+  if (column_stride == 1) {
+    for (; head + 4 <= heads; head += 4) {
+      put_four_rows(out, data + head * head_stride, head_stride, count, head != 0);
+    }
+  }
+  for (; head < heads; ++head) {
+    put_row(out, data + head * head_stride, column_stride, count, head != 0);
+  }
+}
+
+/// A row's logits, scaled and soft-capped.
+template <class Element>
+LETHE_EXACT inline void scaled_logits(float* LETHE_RESTRICT out, const Element* LETHE_RESTRICT row,
+                                      std::size_t stride, std::size_t count, float scale,
+                                      float softcap) {
+  LETHE_EXACT_BODY
+  for (std::size_t i = 0; i < count; ++i) out[i] = to_float(row[i * stride]) * scale;
+  if (softcap == 0.0f) return;
+  for (std::size_t i = 0; i < count; ++i) out[i] = softcap * std::tanh(out[i] / softcap);
+}
+
+/// out[i] = exp(logit[i] - lse), or added to out when `adds`.
+LETHE_EXACT inline void put_exponentials(float* LETHE_RESTRICT out,
+                                         const float* LETHE_RESTRICT logit, std::size_t count,
+                                         float lse, bool adds) {
+  LETHE_EXACT_BODY
+  if (adds) {
+    for (std::size_t i = 0; i < count; ++i) out[i] = out[i] + exact_exp(logit[i] - lse);
+  } else {
+    for (std::size_t i = 0; i < count; ++i) out[i] = exact_exp(logit[i] - lse);
+  }
+}
+
+inline constexpr float natural_log_of_two = 0.693147180559945f;
+
+[[nodiscard]] inline float natural(float lse, LogBase base) {
+  return base == LogBase::two ? lse * natural_log_of_two : lse;
+}
+
+/// Log-sum-exp of one row, by a running maximum over tiles.
+template <class Element>
+[[nodiscard]] float row_log_sum_exp(const Logits<Element>& logits, const Element* row,
+                                    std::size_t count) {
+  MassTile tile;
+  float maximum = -3.0e38f;
+  double sum = 0;
+  for (std::size_t begin = 0; begin < count; begin += mass_tile) {
+    const std::size_t length = std::min(mass_tile, count - begin);
+    scaled_logits(tile.data(), row + begin * logits.column_stride, logits.column_stride, length,
+                  logits.scale, logits.softcap);
+    const float peak = std::max(
+        maximum,
+        *std::max_element(tile.begin(), tile.begin() + static_cast<std::ptrdiff_t>(length)));
+    sum *= std::exp(static_cast<double>(maximum) - static_cast<double>(peak));
+    for (std::size_t i = 0; i < length; ++i) sum += static_cast<double>(exact_exp(tile[i] - peak));
+    maximum = peak;
+  }
+  return maximum + static_cast<float>(std::log(sum));
+}
+
+/// How an observation's heads fall into score groups, and where its rows start.
+struct HeadGroups {
+  std::size_t first = 0;
+  std::size_t count = 1;
+  std::size_t heads_each = 1;
+};
+
+template <class Observation>
+[[nodiscard]] HeadGroups head_groups(const Observation& seen, std::size_t groups) {
+  const std::size_t count = seen.group_count != 0 ? seen.group_count : groups - seen.first_group;
+  LETHE_ASSERT(seen.first_group + count <= groups && seen.heads % count == 0);
+  return {seen.first_group, count, seen.heads / count};
+}
+
+/// An observation with its zero strides filled in.
+template <class Observation>
+[[nodiscard]] Observation packed(Observation seen) {
+  if (seen.query_stride == 0) seen.query_stride = seen.columns * seen.column_stride;
+  if (seen.head_stride == 0) seen.head_stride = seen.queries * seen.query_stride;
+  return seen;
+}
+
+template <class Element>
+void tile_mass(const Probabilities<Element>& seen, std::size_t head, std::size_t heads,
+               std::size_t query, std::size_t begin, std::size_t length, const float*, float* out) {
+  const Element* row =
+      seen.data + head * seen.head_stride + query * seen.query_stride + begin * seen.column_stride;
+  sum_heads(out, row, heads, seen.head_stride, seen.column_stride, length);
+}
+
+template <class Element>
+void tile_mass(const Logits<Element>& seen, std::size_t head, std::size_t heads, std::size_t query,
+               std::size_t begin, std::size_t length, const float* lse, float* out) {
+  MassTile logit;
+  for (std::size_t h = 0; h < heads; ++h) {
+    const Element* row = seen.data + (head + h) * seen.head_stride + query * seen.query_stride +
+                         begin * seen.column_stride;
+    scaled_logits(logit.data(), row, seen.column_stride, length, seen.scale, seen.softcap);
+    put_exponentials(out, logit.data(), length, lse[h], h != 0);
+  }
+}
+
+inline constexpr std::size_t most_heads_in_group = 256;
+using RowLse = std::array<float, most_heads_in_group>;
+
+template <class Element>
+void fill_lse(const Probabilities<Element>&, std::size_t, std::size_t, std::size_t, std::size_t,
+              RowLse&) {}
+
+template <class Element>
+void fill_lse(const Logits<Element>& seen, std::size_t head, std::size_t heads, std::size_t query,
+              std::size_t limit, RowLse& lse) {
+  LETHE_ASSERT(heads <= most_heads_in_group);
+  const std::size_t stride = seen.lse_head_stride != 0 ? seen.lse_head_stride : seen.queries;
+  for (std::size_t h = 0; h < heads; ++h) {
+    if (seen.lse != nullptr) {
+      lse[h] = natural(seen.lse[(head + h) * stride + query], seen.base);
+    } else {
+      const Element* row = seen.data + (head + h) * seen.head_stride + query * seen.query_stride;
+      lse[h] = row_log_sum_exp(seen, row, limit);
+    }
+  }
+}
+
+/// One query and one group: its heads' rows, summed tile by tile.
+template <class Observation, class Sink>
+void visit_row(const Observation& seen, std::size_t head, std::size_t heads, std::size_t query,
+               std::size_t limit, Sink&& sink) {
+  MassTile tile;
+  RowLse lse;
+  fill_lse(seen, head, heads, query, limit, lse);
+  for (std::size_t begin = 0; begin < limit; begin += mass_tile) {
+    const std::size_t length = std::min(mass_tile, limit - begin);
+    tile_mass(seen, head, heads, query, begin, length, lse.data(), tile.data());
+    sink(begin, std::span<const float>(tile).first(length));
+  }
+}
+
+}  // namespace detail
+
+/// Turns probabilities or logits into mass: calls sink(query, group, first_column, tile) for tiles
+/// of each query's row, query counted within the step. Columns at or beyond a query's causal limit,
+/// base + query + 1, are not read. groups: score groups of the layer. O(heads x queries x columns).
+template <class Observation, class Sink>
+void for_each_mass_tile(const Observation& observation, std::size_t groups, std::size_t base,
+                        Sink&& sink) {
+  const Observation seen = detail::packed(observation);
+  const detail::HeadGroups heads = detail::head_groups(seen, groups);
+  for (std::size_t q = 0; q < seen.queries; ++q) {
+    const std::size_t query = seen.first_query + q;
+    const std::size_t limit = std::min(seen.columns, base + query + 1);
+    for (std::size_t g = 0; g < heads.count; ++g) {
+      detail::visit_row(seen, g * heads.heads_each, heads.heads_each, q, limit,
+                        [&](std::size_t begin, std::span<const float> tile) {
+                          sink(query, heads.first + g, begin, tile);
+                        });
+    }
+  }
+}
+
+/// The same for ready mass; rows of floats are handed on without a copy.
+template <class Element, class Sink>
+void for_each_mass_tile(const Mass<Element>& mass, std::size_t groups, std::size_t base,
+                        Sink&& sink) {
+  LETHE_ASSERT(mass.groups == groups);
+  if constexpr (std::is_same_v<Element, float>) {
+    const std::size_t query_stride = mass.query_stride != 0 ? mass.query_stride : mass.columns;
+    const std::size_t group_stride =
+        mass.group_stride != 0 ? mass.group_stride : mass.queries * query_stride;
+    for (std::size_t q = 0; q < mass.queries; ++q) {
+      const std::size_t limit = std::min(mass.columns, base + mass.first_query + q + 1);
+      for (std::size_t g = 0; g < groups; ++g) {
+        const float* row = mass.data + g * group_stride + q * query_stride;
+        sink(mass.first_query + q, g, std::size_t{0}, std::span<const float>(row, limit));
+      }
+    }
+  } else {
+    for_each_mass_tile(Probabilities<Element>{.data = mass.data,
+                                              .heads = mass.groups,
+                                              .queries = mass.queries,
+                                              .columns = mass.columns,
+                                              .head_stride = mass.group_stride,
+                                              .query_stride = mass.query_stride,
+                                              .first_query = mass.first_query},
+                       groups, base, sink);
+  }
+}
+
+}  // namespace lethe

@@ -1,0 +1,71 @@
+/// What every header shares: assertions, error reporting, and exact floating-point loops.
+#pragma once
+
+#include <cassert>
+#include <cstdio>
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+
+/// Checks for misuse in hot paths; define it before the first include to take over.
+#if !defined(LETHE_ASSERT)
+#define LETHE_ASSERT(condition) assert(condition)
+#endif
+
+#if defined(__CUDACC__)
+#define LETHE_HOST_DEVICE __host__ __device__
+#else
+#define LETHE_HOST_DEVICE
+#endif
+
+// Scores must have the same bits under every optimisation flag, so a loop that makes them is
+// marked LETHE_EXACT and opens with LETHE_EXACT_BODY: no fused multiply-add, no reassociation.
+// Vectorisation stays on, for it changes nothing there.
+#if defined(__clang__)
+#define LETHE_EXACT
+#define LETHE_EXACT_BODY _Pragma("clang fp contract(off)") _Pragma("clang fp reassociate(off)")
+#elif defined(__GNUC__)
+#define LETHE_EXACT \
+  __attribute__((   \
+      optimize("fp-contract=off", "no-fast-math", "tree-vectorize", "vect-cost-model=dynamic")))
+#define LETHE_EXACT_BODY
+#else
+#define LETHE_EXACT
+#define LETHE_EXACT_BODY
+#endif
+
+#if defined(__GNUC__) || defined(__clang__)
+#define LETHE_COLD __attribute__((noinline, cold))
+#define LETHE_RESTRICT __restrict__
+#else
+#define LETHE_COLD
+#define LETHE_RESTRICT
+#endif
+
+namespace lethe::detail {
+
+#if defined(__cpp_exceptions)
+template <class Exception>
+[[noreturn]] LETHE_COLD inline void raise(const std::string& message) {
+  throw Exception(message);
+}
+#else
+template <class Exception>
+[[noreturn]] LETHE_COLD inline void raise(const std::string& message) {
+  std::fprintf(stderr, "lethe: %s\n", message.c_str());
+  std::abort();
+}
+#endif
+
+/// Reports a bad setting: throws std::invalid_argument "field = value: remedy".
+[[noreturn]] LETHE_COLD inline void refuse(const char* field, const std::string& value,
+                                           const std::string& remedy) {
+  raise<std::invalid_argument>("lethe: " + std::string(field) + " = " + value + ": " + remedy);
+}
+
+template <class Number>
+inline void require(bool holds, const char* field, Number value, const char* remedy) {
+  if (!holds) refuse(field, std::to_string(value), remedy);
+}
+
+}  // namespace lethe::detail

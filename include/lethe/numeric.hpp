@@ -1,0 +1,145 @@
+/// Numbers as the library needs them: 16-bit storage, bit tests, order-preserving keys, exact
+/// powers.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "lethe/config.hpp"
+
+namespace lethe {
+
+/// A token's place in its sequence, counted from 0; it never changes when slots move.
+using Position = std::uint32_t;
+/// A physical row of one layer (or head) of the cache.
+using Slot = std::uint32_t;
+
+/// IEEE 754 binary16, for storage only.
+struct Half {
+  std::uint16_t bits = 0;
+};
+
+/// The upper half of a binary32, for storage only.
+struct BFloat16 {
+  std::uint16_t bits = 0;
+};
+
+[[nodiscard]] LETHE_HOST_DEVICE LETHE_EXACT inline float to_float(float value) { return value; }
+
+/// The value of a bfloat16; exact.
+[[nodiscard]] LETHE_HOST_DEVICE LETHE_EXACT inline float to_float(BFloat16 value) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16);
+}
+
+/// The value of a half; exact, subnormals included, also where the processor flushes them to zero.
+[[nodiscard]] LETHE_HOST_DEVICE LETHE_EXACT inline float to_float(Half value) {
+  LETHE_EXACT_BODY
+  const std::uint32_t sign = (value.bits & 0x8000u) << 16;
+  const std::uint32_t magnitude = (value.bits & 0x7FFFu) << 13;
+  constexpr std::uint32_t rebias = 112u << 23;
+  constexpr std::uint32_t smallest = 113u << 23;
+  const float subnormal =
+      std::bit_cast<float>(magnitude + smallest) - std::bit_cast<float>(smallest);
+  const std::uint32_t infinite = magnitude >= (0x7C00u << 13) ? rebias : 0u;
+  const std::uint32_t normal = magnitude + rebias + infinite;
+  const std::uint32_t bits =
+      (value.bits & 0x7C00u) != 0 ? normal : std::bit_cast<std::uint32_t>(subnormal);
+  return std::bit_cast<float>(bits | sign);
+}
+
+/// Whether a float is neither infinite nor NaN, decided on its bits (also under -ffast-math).
+[[nodiscard]] LETHE_HOST_DEVICE constexpr bool is_finite(float value) {
+  return (std::bit_cast<std::uint32_t>(value) & 0x7F800000u) != 0x7F800000u;
+}
+
+/// A key whose unsigned order is the order of the floats; -0 and +0 share one key.
+[[nodiscard]] LETHE_HOST_DEVICE constexpr std::uint32_t ordered_key(float value) {
+  const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
+  const std::uint32_t magnitude = bits & 0x7FFFFFFFu;
+  return (bits >> 31) != 0 ? 0x80000000u - magnitude : 0x80000000u + magnitude;
+}
+
+/// exp(x), relative error below 3e-7, zero below -87, the same bits under every optimisation flag.
+/// A NaN stays a NaN.
+[[nodiscard]] LETHE_EXACT inline float exact_exp(float x) {
+  LETHE_EXACT_BODY
+  const std::uint32_t x_bits = std::bit_cast<std::uint32_t>(x);
+  const bool nan = (x_bits & 0x7FFFFFFFu) > 0x7F800000u;
+  const float bounded = x > 88.0f ? 88.0f : (x < -87.0f || nan ? -87.0f : x);
+  const float scaled = bounded * 1.44269504088896341f;
+  const std::int32_t n = static_cast<std::int32_t>(scaled + (scaled < 0 ? -0.5f : 0.5f));
+  const float whole = static_cast<float>(n);
+  const float r = (bounded - whole * 0.693359375f) + whole * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  const float value = ((p * (r * r)) + r) + 1.0f;
+  const float power = std::bit_cast<float>(static_cast<std::uint32_t>(n + 127) << 23);
+  const float result = x < -87.0f ? 0.0f : value * power;
+  return nan ? x : result;
+}
+
+namespace detail {
+
+/// mantissa x 2^exponent with mantissa in [0.5, 1): a positive number that cannot overflow.
+struct ScaledNumber {
+  double mantissa = 0.5;
+  std::int64_t exponent = 1;
+};
+
+[[nodiscard]] inline ScaledNumber normalised(double mantissa, std::int64_t exponent) {
+  int shift = 0;
+  const double m = std::frexp(mantissa, &shift);
+  return {m, exponent + shift};
+}
+
+[[nodiscard]] inline ScaledNumber product(ScaledNumber a, ScaledNumber b) {
+  return normalised(a.mantissa * b.mantissa, a.exponent + b.exponent);
+}
+
+/// base^power by repeated squaring; power >= 0; O(log power).
+[[nodiscard]] inline ScaledNumber power(ScaledNumber base, std::uint64_t exponent) {
+  ScaledNumber result;
+  for (; exponent != 0; exponent >>= 1) {
+    if ((exponent & 1) != 0) result = product(result, base);
+    base = product(base, base);
+  }
+  return result;
+}
+
+/// row[i] += value[i] x weight.
+LETHE_EXACT inline void add_scaled(float* LETHE_RESTRICT row, const float* LETHE_RESTRICT value,
+                                   std::size_t count, float weight) {
+  LETHE_EXACT_BODY
+  for (std::size_t i = 0; i < count; ++i) row[i] = row[i] + value[i] * weight;
+}
+
+/// row[i] += value[i].
+LETHE_EXACT inline void add(float* LETHE_RESTRICT row, const float* LETHE_RESTRICT value,
+                            std::size_t count) {
+  LETHE_EXACT_BODY
+  for (std::size_t i = 0; i < count; ++i) row[i] = row[i] + value[i];
+}
+
+/// row[i] *= factor.
+LETHE_EXACT inline void scale(std::span<float> row, float factor) {
+  LETHE_EXACT_BODY
+  for (float& value : row) value = value * factor;
+}
+
+/// splitmix64's finaliser: a well-mixed 64-bit word from any word.
+[[nodiscard]] LETHE_HOST_DEVICE constexpr std::uint64_t mix(std::uint64_t word) {
+  word += 0x9E3779B97F4A7C15u;
+  word = (word ^ (word >> 30)) * 0xBF58476D1CE4E5B9u;
+  word = (word ^ (word >> 27)) * 0x94D049BB133111EBu;
+  return word ^ (word >> 31);
+}
+
+}  // namespace detail
+}  // namespace lethe

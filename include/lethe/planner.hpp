@@ -1,0 +1,174 @@
+/// Plans one layer: from scores and a budget to the slots that stay. Touches no cache.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "lethe/budget.hpp"
+#include "lethe/pruner_config.hpp"
+#include "lethe/retention.hpp"
+#include "lethe/score.hpp"
+#include "lethe/selection.hpp"
+#include "lethe/slot_table.hpp"
+#include "lethe/sparsity.hpp"
+#include "lethe/trace.hpp"
+
+namespace lethe::detail {
+
+/// One layer in a round.
+struct LayerJob {
+  std::size_t layer = 0;
+  std::size_t before = 0;
+  /// Most tokens that may stay, and most that max_lost_mass may keep.
+  std::size_t limit = 0;
+  std::size_t hard_limit = 0;
+  /// Tokens to keep.
+  std::size_t tokens = 0;
+  std::size_t protected_tokens = 0;
+  std::size_t prefix_tokens = 0;
+  Protection protection{};
+  MassSummary summary{};
+  Budget budget{};
+  bool forced = false;
+  Outcome outcome = Outcome::pruned;
+  double lost_mass = 0;
+  double plan_seconds = 0;
+};
+
+/// Divides by the sum, so that layers of different scale weigh the same. A sum of zero adds
+/// nothing.
+LETHE_EXACT inline void add_share(std::span<float> out, std::span<const float> scores, double sum) {
+  LETHE_EXACT_BODY
+  const double factor = sum > 0 ? 1.0 / sum : 0.0;
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    out[i] = out[i] + static_cast<float>(static_cast<double>(scores[i]) * factor);
+  }
+}
+
+/// Sum of the scores at kept slots, in fixed lanes.
+LETHE_EXACT inline double kept_sum(std::span<const float> scores, std::span<const Slot> kept) {
+  LETHE_EXACT_BODY
+  double lanes[4] = {0, 0, 0, 0};
+  for (std::size_t i = 0; i < kept.size(); ++i) {
+    const double value = static_cast<double>(scores[kept[i]]);
+    lanes[i % 4] = lanes[i % 4] + (value < 0 ? -value : value);
+  }
+  return (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]);
+}
+
+/// Work space and steps of planning. Nothing is allocated after construction.
+class Planner {
+ public:
+  explicit Planner(std::size_t slots)
+      : scores_(slots, 0.0f), combined_(slots, 0.0f), keys_(slots + 1, 0), scratch_(slots + 1, 0) {}
+
+  /// The scores of a layer, its groups summed.
+  template <class Scorer>
+  [[nodiscard]] std::span<const float> layer_scores(Scorer& scorer, const SlotTable& slots,
+                                                    std::size_t layer, std::size_t groups) {
+    const std::span<const Position> positions = slots.positions(layer);
+    const std::span<const float> first = scorer.score(layer, 0, positions, scores_);
+    if (groups == 1) return first;
+    const std::span<float> sum = std::span(combined_).first(positions.size());
+    std::copy(first.begin(), first.end(), sum.begin());
+    for (std::size_t group = 1; group < groups; ++group) {
+      add(sum.data(), scorer.score(layer, group, positions, scores_).data(), sum.size());
+    }
+    return sum;
+  }
+
+  /// The scores of all jobs' layers, each normalised, summed.
+  template <class Scorer>
+  [[nodiscard]] std::span<const float> sequence_scores(Scorer& scorer, const SlotTable& slots,
+                                                       std::span<const LayerJob> jobs,
+                                                       std::size_t groups, std::span<float> sum) {
+    std::fill(sum.begin(), sum.end(), 0.0f);
+    for (const LayerJob& job : jobs) {
+      const std::span<const float> scores = layer_scores(scorer, slots, job.layer, groups);
+      add_share(sum, scores, summarise(scores).sum);
+    }
+    return sum;
+  }
+
+  /// Sets a job's protected tokens; `most` caps them, at the cost of the recents.
+  void protect(LayerJob& job, const Retention& retention, std::span<const Position> positions,
+               bool ordered, Position prefix_end, std::size_t most) {
+    job.prefix_tokens = prefix_count(positions, ordered, prefix_end);
+    const std::size_t room = most - std::min(most, job.prefix_tokens);
+    const std::size_t recent =
+        std::min({recent_count(retention, job.before), room, job.before - job.prefix_tokens});
+    job.protection.prefix_end = prefix_end;
+    job.protection.recent_begin = recent_begin(positions, ordered, recent, scratch_);
+    job.protected_tokens = job.prefix_tokens + recent;
+  }
+
+  /// A layer as budgets see it.
+  [[nodiscard]] LayerScores view(const LayerJob& job, std::size_t layers,
+                                 std::span<const float> scores, std::span<const Position> positions,
+                                 bool ordered) {
+    return {.layer = job.layer,
+            .layers = layers,
+            .scores = scores,
+            .positions = positions,
+            .ordered = ordered,
+            .protection = job.protection,
+            .protected_tokens = job.protected_tokens,
+            .limit = job.limit,
+            .summary = job.summary,
+            .keys = keys_,
+            .scratch = scratch_};
+  }
+
+  /// Writes the slots of the job.tokens best tokens, protected ones first among them; returns them.
+  /// kept: slots + 1 entries.
+  [[nodiscard]] std::span<const Slot> select(const LayerJob& job, std::span<const float> scores,
+                                             std::span<const Position> positions, bool ordered,
+                                             std::span<Slot> kept) {
+    const std::span<std::uint32_t> keys = std::span(keys_).first(scores.size());
+    make_keys(scores, positions, job.protection, keys);
+    const Cut cut = find_cut(keys, job.tokens, scratch_);
+    return kept.first(collect(keys, cut, positions, ordered, kept, scratch_));
+  }
+
+  /// Selects, and keeps more while more than `most` of the score would be lost.
+  [[nodiscard]] std::span<const Slot> select_guarded(LayerJob& job, std::span<const float> scores,
+                                                     std::span<const Position> positions,
+                                                     bool ordered, double most,
+                                                     std::span<Slot> kept) {
+    std::span<const Slot> best = select(job, scores, positions, ordered, kept);
+    job.lost_mass = lost(job, scores, best);
+    if (job.lost_mass <= most || job.tokens >= job.hard_limit) return best;
+    std::size_t low = job.tokens;
+    std::size_t high = job.hard_limit;
+    while (low + 1 < high) {
+      job.tokens = low + (high - low) / 2;
+      const bool enough = lost(job, scores, select(job, scores, positions, ordered, kept)) <= most;
+      (enough ? high : low) = job.tokens;
+    }
+    job.tokens = high;
+    job.outcome = Outcome::guarded;
+    best = select(job, scores, positions, ordered, kept);
+    job.lost_mass = lost(job, scores, best);
+    return best;
+  }
+
+  /// Room for the scores of one head.
+  [[nodiscard]] std::span<float> head_scores() { return scores_; }
+
+ private:
+  [[nodiscard]] static double lost(const LayerJob& job, std::span<const float> scores,
+                                   std::span<const Slot> kept) {
+    if (!(job.summary.sum > 0)) return 0;
+    return std::clamp(1.0 - kept_sum(scores, kept) / job.summary.sum, 0.0, 1.0);
+  }
+
+  std::vector<float> scores_;
+  std::vector<float> combined_;
+  std::vector<std::uint32_t> keys_;
+  std::vector<std::uint32_t> scratch_;
+};
+
+}  // namespace lethe::detail

@@ -1,0 +1,155 @@
+/// Named policies: each a scorer, a budget and its protected tokens.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+
+#include "lethe/budget.hpp"
+#include "lethe/budget/breakpoint.hpp"
+#include "lethe/pruner.hpp"
+#include "lethe/score/random.hpp"
+#include "lethe/score/rasr.hpp"
+#include "lethe/score/window.hpp"
+
+namespace lethe {
+
+/// Settings of policies::Lethe.
+struct LetheConfig {
+  /// gamma: share of a score left after one more query (docs/defaults.md).
+  float decay = 0.98f;
+  /// tau: tokens scoring below the best over tau may go; the paper's default.
+  float sparsity_ratio = 400.0f;
+  /// Share of a layer's tokens, the most recent ones, that stays; the paper's default.
+  float recent_ratio = 0.3f;
+  /// s_len: attention sinks (StreamingLLM's 4).
+  std::size_t first_tokens = 4;
+  /// D: segments of the sorted scores (docs/defaults.md).
+  std::size_t segments = 64;
+  /// L_evict: length at which a layer is first examined (docs/defaults.md).
+  std::size_t first_threshold = 256;
+
+  bool operator==(const LetheConfig&) const = default;
+};
+
+/// Settings of policies::H2O.
+struct H2OConfig {
+  /// Tokens a layer keeps at a round; 0: as many as the bound allows.
+  std::size_t budget = 0;
+  /// Share of the tokens that is protected as recent; half the budget, as published.
+  float recent_ratio = 0.5f;
+
+  bool operator==(const H2OConfig&) const = default;
+};
+
+/// Settings of policies::TOVA.
+struct TOVAConfig {
+  std::size_t budget = 0;
+
+  bool operator==(const TOVAConfig&) const = default;
+};
+
+/// Settings of policies::SnapKV.
+struct SnapKVConfig {
+  std::size_t budget = 0;
+  /// Queries whose attention counts, and recent tokens always kept; the published 32.
+  std::size_t window = 32;
+  /// Neighbours pooled; the published 7.
+  std::size_t pool = 7;
+  Pooling pooling = Pooling::maximum;
+
+  bool operator==(const SnapKVConfig&) const = default;
+};
+
+/// Settings of policies::StreamingLLM.
+struct StreamingLLMConfig {
+  std::size_t budget = 0;
+  /// Attention sinks; the published 4.
+  std::size_t first_tokens = 4;
+
+  bool operator==(const StreamingLLMConfig&) const = default;
+};
+
+/// Settings of policies::RandomAttention.
+struct RandomAttentionConfig {
+  std::size_t budget = 0;
+  /// Recent tokens always kept (the published buffer of 32).
+  std::size_t recent_tokens = 32;
+  std::uint64_t seed = 1;
+
+  bool operator==(const RandomAttentionConfig&) const = default;
+};
+
+/// Compositions ready to use; each is constructed from PrunerConfig and its own settings.
+namespace policies {
+
+/// Lethe (arXiv 2511.06029): decayed mass, a breakpoint for each layer, triggers that back off.
+class Lethe : public Pruner<Rasr, SegmentBreakpoint> {
+ public:
+  explicit Lethe(const PrunerConfig& pruner, const LetheConfig& config = {})
+      : Pruner(pruner,
+               {.retention = {.first_tokens = config.first_tokens,
+                              .recent_ratio = config.recent_ratio},
+                .first_threshold = config.first_threshold},
+               {.decay = config.decay},
+               {.sparsity_ratio = config.sparsity_ratio, .segments = config.segments}) {}
+};
+
+/// H2O (arXiv 2306.14048): cumulative mass, half the budget recent.
+class H2O : public Pruner<Rasr, UniformBudget> {
+ public:
+  explicit H2O(const PrunerConfig& pruner, const H2OConfig& config = {})
+      : Pruner(pruner,
+               {.retention = {.first_tokens = 0,
+                              .recent_tokens = half(pruner, config),
+                              .recent_ratio = 0.0f}},
+               {.decay = 1.0f}, {.budget = config.budget}) {}
+
+ private:
+  static std::size_t half(const PrunerConfig& pruner, const H2OConfig& config) {
+    const std::size_t kept =
+        config.budget != 0 ? config.budget
+                           : pruner.capacity - slack_tokens(pruner.slack_ratio, pruner.capacity);
+    return static_cast<std::size_t>(static_cast<double>(config.recent_ratio) *
+                                    static_cast<double>(kept));
+  }
+};
+
+/// TOVA (arXiv 2401.06104): the last query's mass alone, one set for all heads.
+class TOVA : public Pruner<WindowMass, UniformBudget> {
+ public:
+  explicit TOVA(const PrunerConfig& pruner, const TOVAConfig& config = {})
+      : Pruner(pruner, {.retention = {.first_tokens = 0}}, {.window = 1, .pool = 1},
+               {.budget = config.budget}) {}
+};
+
+/// SnapKV (arXiv 2404.14469) during decoding: mass of the last window of queries, pooled.
+class SnapKV : public Pruner<WindowMass, UniformBudget> {
+ public:
+  explicit SnapKV(const PrunerConfig& pruner, const SnapKVConfig& config = {})
+      : Pruner(pruner, {.retention = {.first_tokens = 0, .recent_tokens = config.window}},
+               {.window = config.window, .pool = config.pool, .pooling = config.pooling},
+               {.budget = config.budget}) {}
+};
+
+/// StreamingLLM (arXiv 2309.17453): first tokens and the most recent ones; reads no attention.
+class StreamingLLM : public Pruner<NoScore, UniformBudget> {
+ public:
+  explicit StreamingLLM(const PrunerConfig& pruner, const StreamingLLMConfig& config = {})
+      : Pruner(pruner,
+               {.retention = {.first_tokens = config.first_tokens,
+                              .recent_tokens = std::numeric_limits<std::size_t>::max()}},
+               {}, {.budget = config.budget}) {}
+};
+
+/// Random Attention (arXiv 2609.03430): a uniform draw and a recent buffer; with Scope::head and
+/// one group a KV head each head draws its own. Pin the prompt to have the published null.
+class RandomAttention : public Pruner<RandomScore, UniformBudget> {
+ public:
+  explicit RandomAttention(const PrunerConfig& pruner, const RandomAttentionConfig& config = {})
+      : Pruner(pruner, {.retention = {.first_tokens = 0, .recent_tokens = config.recent_tokens}},
+               {.seed = config.seed}, {.budget = config.budget}) {}
+};
+
+}  // namespace policies
+}  // namespace lethe

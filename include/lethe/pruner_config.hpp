@@ -1,0 +1,116 @@
+/// Settings that every policy shares.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+
+#include "lethe/config.hpp"
+#include "lethe/deferred.hpp"
+#include "lethe/retention.hpp"
+
+namespace lethe {
+
+/// What shares one kept set.
+enum class Scope : std::uint8_t {
+  /// Each KV head keeps its own tokens, equally many in a layer; needs a PerHeadCache.
+  head,
+  /// All heads of a layer keep the same tokens.
+  layer,
+  /// All layers keep the same tokens: each layer's mass is normalised, then summed.
+  sequence,
+};
+
+/// Sizes, caps and cadence of a pruner. Only layers and capacity must be given.
+struct PrunerConfig {
+  /// Layers of the cache.
+  std::size_t layers = 0;
+  /// The bound: most tokens a layer ever holds.
+  std::size_t capacity = 0;
+  /// The same in bytes, by the cache's token_bytes(layer); the tighter one holds. 0: none.
+  std::size_t capacity_bytes = 0;
+  /// Most tokens over all layers. 0: none.
+  std::size_t total_capacity = 0;
+  /// Most bytes over all layers, by token_bytes(layer). 0: none.
+  std::size_t total_bytes = 0;
+  /// Score rows of a layer: 1 sums all heads; KV heads or query heads keep them apart.
+  std::size_t groups = 1;
+  Scope scope = Scope::layer;
+  /// A round at the bound prunes to this share below it, so that it comes once in so many tokens:
+  /// at 1/8 of a 2,048-token bound a round of some 20 us a layer comes every 256 tokens.
+  float slack_ratio = 0.125f;
+  /// Fewest tokens between two examinations of a layer below its bound, for the same reason.
+  std::size_t round_interval = 32;
+  /// A round that would drop more than this share of a layer's score keeps more, up to the bound.
+  /// 1: never (budgets are then what they say).
+  float max_lost_mass = 1.0f;
+  /// Most bytes a make_room moves, as far as the bound allows. 0: no limit.
+  std::size_t max_move_bytes = 0;
+  /// Most queries of a step that may be rejected at commit (speculative decoding); 0: none are,
+  /// and no memory is held for them.
+  std::size_t draft_tokens = 0;
+  DeferredConfig deferred{};
+
+  bool operator==(const PrunerConfig&) const = default;
+};
+
+/// What a policy adds: its protected tokens, and the length at which a layer is first examined.
+struct PolicySettings {
+  Retention retention{};
+  /// Trigger length of a layer, doubled when its attention is spread out. 0: only at the bound.
+  std::size_t first_threshold = 0;
+
+  bool operator==(const PolicySettings&) const = default;
+};
+
+/// Tokens that a round at `bound` leaves free, at least 1.
+[[nodiscard]] inline std::size_t slack_tokens(float slack_ratio, std::size_t bound) {
+  const double share = static_cast<double>(slack_ratio) * static_cast<double>(bound);
+  return std::max<std::size_t>(1, static_cast<std::size_t>(share));
+}
+
+namespace detail {
+
+inline void check_deferred(const DeferredConfig& deferred) {
+  if (deferred.queries == 0) return;
+  require(deferred.heads >= 1, "deferred.heads", deferred.heads, "give the query heads");
+  require(deferred.kv_heads >= 1 && deferred.heads % deferred.kv_heads == 0, "deferred.kv_heads",
+          deferred.kv_heads, "give a divisor of deferred.heads");
+  require(deferred.head_dimension >= 1, "deferred.head_dimension", deferred.head_dimension,
+          "give the channels of a head");
+}
+
+inline void check_retention(const Retention& retention, const PrunerConfig& config) {
+  require(retention.recent_ratio >= 0.0f && retention.recent_ratio < 1.0f, "recent_ratio",
+          retention.recent_ratio, "choose a share from 0 to below 1");
+  const std::size_t kept = config.capacity - slack_tokens(config.slack_ratio, config.capacity);
+  require(retention.first_tokens < kept, "first_tokens", retention.first_tokens,
+          "choose fewer than a round at the bound keeps");
+}
+
+/// Throws std::invalid_argument naming the first setting that cannot be.
+inline void check(const PrunerConfig& config, const PolicySettings& policy) {
+  require(config.layers >= 1, "layers", config.layers, "give the layers of the cache");
+  require(config.layers < all_heads, "layers", config.layers, "choose fewer than 2^32 - 1");
+  require(config.capacity >= 2, "capacity", config.capacity, "give each layer at least 2 tokens");
+  require(config.capacity < std::numeric_limits<Slot>::max(), "capacity", config.capacity,
+          "choose fewer than 2^32 - 1 tokens");
+  require(config.groups >= 1, "groups", config.groups, "choose 1, the KV heads or the query heads");
+  require(config.slack_ratio >= 0.0f && config.slack_ratio < 1.0f, "slack_ratio",
+          config.slack_ratio, "choose a share from 0 to below 1");
+  require(config.max_lost_mass >= 0.0f && config.max_lost_mass <= 1.0f, "max_lost_mass",
+          config.max_lost_mass, "choose a share from 0 to 1");
+  require(config.draft_tokens < config.capacity, "draft_tokens", config.draft_tokens,
+          "choose fewer than capacity");
+  require(config.total_capacity == 0 || config.total_capacity >= 2 * config.layers,
+          "total_capacity", config.total_capacity, "give each layer at least 2 tokens");
+  check_deferred(config.deferred);
+  require(config.deferred.queries == 0 || config.deferred.heads % config.groups == 0, "groups",
+          config.groups, "choose a divisor of deferred.heads");
+  check_retention(policy.retention, config);
+}
+
+}  // namespace detail
+}  // namespace lethe

@@ -1,0 +1,59 @@
+/// Which tokens are kept whatever their score: first tokens, a pinned prompt, the most recent ones.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <span>
+
+#include "lethe/plan.hpp"
+
+namespace lethe {
+
+/// A policy's protected tokens.
+struct Retention {
+  /// Attention sinks (StreamingLLM keeps 4).
+  std::size_t first_tokens = 4;
+  /// The most recent tokens, at least this many.
+  std::size_t recent_tokens = 0;
+  /// The most recent share of a layer's tokens, rounded up; the larger of both counts.
+  float recent_ratio = 0.0f;
+
+  bool operator==(const Retention&) const = default;
+};
+
+/// Recent tokens protected in a layer of the given length, before any cap.
+[[nodiscard]] inline std::size_t recent_count(const Retention& retention, std::size_t tokens) {
+  const double share =
+      std::ceil(static_cast<double>(retention.recent_ratio) * static_cast<double>(tokens) - 1e-6);
+  const auto by_ratio = static_cast<std::size_t>(std::max(share, 0.0));
+  return std::min(tokens, std::max(by_ratio, retention.recent_tokens));
+}
+
+/// Tokens of a layer whose position lies below prefix_end. O(log n) when positions ascend, else
+/// O(n).
+[[nodiscard]] inline std::size_t prefix_count(std::span<const Position> positions, bool ordered,
+                                              Position prefix_end) {
+  if (ordered) {
+    return static_cast<std::size_t>(
+        std::lower_bound(positions.begin(), positions.end(), prefix_end) - positions.begin());
+  }
+  return static_cast<std::size_t>(std::count_if(positions.begin(), positions.end(),
+                                                [&](Position p) { return p < prefix_end; }));
+}
+
+/// Position from which on the `recent` newest tokens lie. scratch: as many entries as positions,
+/// used only when they do not ascend. O(1) when they ascend, else O(n).
+[[nodiscard]] inline Position recent_begin(std::span<const Position> positions, bool ordered,
+                                           std::size_t recent, std::span<Position> scratch) {
+  if (recent == 0) return ~Position{0};
+  const std::size_t rank = positions.size() - std::min(recent, positions.size());
+  if (ordered) return positions[rank];
+  std::copy(positions.begin(), positions.end(), scratch.begin());
+  const auto nth = scratch.begin() + static_cast<std::ptrdiff_t>(rank);
+  std::nth_element(scratch.begin(), nth,
+                   scratch.begin() + static_cast<std::ptrdiff_t>(positions.size()));
+  return *nth;
+}
+
+}  // namespace lethe

@@ -1,0 +1,122 @@
+/// Which token sits in which slot of each layer (and head), and how many there are.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "lethe/archive.hpp"
+#include "lethe/compact.hpp"
+#include "lethe/plan.hpp"
+
+namespace lethe {
+
+/// Positions of the cached tokens, slot by slot. Nothing is allocated after construction.
+class SlotTable {
+ public:
+  /// heads: 1, or the KV heads when each keeps a set of its own.
+  SlotTable(std::size_t layers, std::size_t heads, std::size_t slots)
+      : heads_(heads), slots_(slots), layers_(layers), positions_(layers * heads * slots, 0) {}
+
+  [[nodiscard]] std::size_t size(std::size_t layer) const { return layers_[layer].size; }
+  /// Whether positions ascend with slots; an overwritten slot ends that.
+  [[nodiscard]] bool ordered(std::size_t layer) const { return layers_[layer].ordered != 0; }
+  /// A slot waits for the next token, its own having been forgotten.
+  [[nodiscard]] bool vacant(std::size_t layer) const { return layers_[layer].vacancy != none; }
+
+  /// Tokens that stand; a vacant slot holds none.
+  [[nodiscard]] std::size_t held(std::size_t layer) const {
+    return layers_[layer].size - (vacant(layer) ? 1u : 0u);
+  }
+
+  [[nodiscard]] std::span<const Position> positions(std::size_t layer, std::size_t head = 0) const {
+    return {positions_.data() + (layer * heads_ + head) * slots_, layers_[layer].size};
+  }
+
+  /// Adds `count` tokens from position `first` on; the first of them fills a vacant slot.
+  void append(std::size_t layer, std::size_t count, Position first) {
+    Layer& state = layers_[layer];
+    std::size_t done = 0;
+    if (count != 0 && state.vacancy != none) {
+      for_each_head(layer, [&](Position* row) { row[state.vacancy] = first; });
+      state.vacancy = none;
+      state.ordered = 0;
+      done = 1;
+    }
+    LETHE_ASSERT(state.size + count - done <= slots_);
+    for_each_head(layer, [&](Position* row) {
+      for (std::size_t i = done; i < count; ++i) {
+        row[state.size + i - done] = first + static_cast<Position>(i);
+      }
+    });
+    state.size += count - done;
+  }
+
+  /// Positions travel with the survivors of a plan for one head, or for all.
+  void keep(const EvictionPlan& plan) {
+    const std::size_t first = plan.head == all_heads ? 0 : plan.head;
+    const std::size_t last = plan.head == all_heads ? heads_ : first + 1;
+    for (std::size_t head = first; head < last; ++head) compact(row(plan.layer, head), plan);
+    if (last == heads_) layers_[plan.layer].size = plan.kept.size();
+  }
+
+  void vacate(std::size_t layer, Slot slot) { layers_[layer].vacancy = slot; }
+
+  void reset() { std::fill(layers_.begin(), layers_.end(), Layer{}); }
+
+  template <class Archive, class Self>
+  static void archive(Archive& archive, Self& self) {
+    archive(self.layers_);
+    archive(self.positions_);
+  }
+
+  /// Whether restored contents can be worked with: counts in range, positions below `end`, unique.
+  [[nodiscard]] bool valid(Position end) const {
+    for (std::size_t layer = 0; layer < layers_.size(); ++layer) {
+      const Layer& state = layers_[layer];
+      if (state.size > slots_ || (state.vacancy != none && state.vacancy >= state.size))
+        return false;
+      for (std::size_t head = 0; head < heads_; ++head) {
+        if (!valid_row(positions(layer, head), state.ordered != 0, end)) return false;
+      }
+    }
+    return true;
+  }
+
+ private:
+  static constexpr std::uint64_t none = ~std::uint64_t{0};
+
+  struct Layer {
+    std::uint64_t size = 0;
+    std::uint64_t vacancy = none;
+    std::uint64_t ordered = 1;
+  };
+
+  [[nodiscard]] std::span<Position> row(std::size_t layer, std::size_t head) {
+    return {positions_.data() + (layer * heads_ + head) * slots_, slots_};
+  }
+
+  template <class Visit>
+  void for_each_head(std::size_t layer, Visit&& visit) {
+    for (std::size_t head = 0; head < heads_; ++head) visit(row(layer, head).data());
+  }
+
+  [[nodiscard]] static bool valid_row(std::span<const Position> row, bool ordered, Position end) {
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      if (row[i] >= end || (ordered && i != 0 && row[i - 1] >= row[i])) return false;
+    }
+    if (ordered) return true;
+    std::vector<Position> sorted(row.begin(), row.end());
+    std::sort(sorted.begin(), sorted.end());
+    return std::adjacent_find(sorted.begin(), sorted.end()) == sorted.end();
+  }
+
+  std::size_t heads_;
+  std::size_t slots_;
+  std::vector<Layer> layers_;
+  std::vector<Position> positions_;
+};
+
+}  // namespace lethe

@@ -1,0 +1,138 @@
+/// How concentrated a layer's attention is; each measure by one pass over its scores.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <functional>
+#include <span>
+
+#include "lethe/numeric.hpp"
+
+namespace lethe {
+
+/// Sums over one layer's scores.
+struct MassSummary {
+  std::size_t count = 0;
+  /// Sum of absolute values.
+  double sum = 0;
+  double square_sum = 0;
+  float maximum = 0;
+  /// False when any value is infinite or NaN; the sums mean nothing then.
+  bool finite = true;
+};
+
+namespace detail {
+
+inline constexpr std::size_t summary_lanes = 8;
+
+struct SummaryLanes {
+  std::array<double, summary_lanes> sum{};
+  std::array<double, summary_lanes> square{};
+  std::array<float, summary_lanes> maximum;
+  std::array<std::uint32_t, summary_lanes> odd_bits{};
+};
+
+// Fixed lanes: the order of the additions, and so the bits, do not depend on the vector width.
+LETHE_EXACT inline void add_lanes(SummaryLanes& lanes, const float* values, std::size_t count) {
+  LETHE_EXACT_BODY
+  for (std::size_t i = 0; i < count; ++i) {
+    const float value = values[i];
+    const std::uint32_t bits = std::bit_cast<std::uint32_t>(value) & 0x7FFFFFFFu;
+    const double size = static_cast<double>(std::bit_cast<float>(bits));
+    lanes.sum[i] = lanes.sum[i] + size;
+    lanes.square[i] = lanes.square[i] + size * size;
+    lanes.maximum[i] = lanes.maximum[i] < value ? value : lanes.maximum[i];
+    lanes.odd_bits[i] |= bits >= 0x7F800000u ? 1u : 0u;
+  }
+}
+
+LETHE_EXACT inline MassSummary fold(const SummaryLanes& lanes, std::size_t count) {
+  LETHE_EXACT_BODY
+  MassSummary summary{.count = count, .maximum = lanes.maximum[0]};
+  for (std::size_t lane = 0; lane < summary_lanes; ++lane) {
+    summary.sum = summary.sum + lanes.sum[lane];
+    summary.square_sum = summary.square_sum + lanes.square[lane];
+    summary.maximum = std::max(summary.maximum, lanes.maximum[lane]);
+    summary.finite = summary.finite && lanes.odd_bits[lane] == 0;
+  }
+  return summary;
+}
+
+}  // namespace detail
+
+/// Summarises scores in one pass, with the same bits on every compiler. O(n).
+[[nodiscard]] LETHE_EXACT inline MassSummary summarise(std::span<const float> scores) {
+  if (scores.empty()) return {};
+  detail::SummaryLanes lanes;
+  lanes.maximum.fill(scores[0]);
+  std::size_t i = 0;
+  for (; i + detail::summary_lanes <= scores.size(); i += detail::summary_lanes) {
+    detail::add_lanes(lanes, scores.data() + i, detail::summary_lanes);
+  }
+  detail::add_lanes(lanes, scores.data() + i, scores.size() - i);
+  return detail::fold(lanes, scores.size());
+}
+
+/// Hoyer sparsity (sqrt(n) - |a|_1 / |a|_2) / (sqrt(n) - 1), in [0, 1]; 1: all mass on one token.
+/// 1 for a single token, 0 when every score is zero. Lethe, equation 1.
+[[nodiscard]] inline double hoyer_sparsity(const MassSummary& summary) {
+  if (!(summary.square_sum > 0)) return 0;
+  if (summary.count <= 1) return 1;
+  const double root = std::sqrt(static_cast<double>(summary.count));
+  const double ratio = summary.sum / std::sqrt(summary.square_sum);
+  return std::clamp((root - ratio) / (root - 1), 0.0, 1.0);
+}
+
+/// Effective number of tokens (|a|_1 / |a|_2)^2: n for equal scores, 1 when one holds all; 0
+/// without mass.
+[[nodiscard]] inline double effective_tokens(const MassSummary& summary) {
+  return summary.square_sum > 0 ? summary.sum * summary.sum / summary.square_sum : 0;
+}
+
+/// Shannon entropy of the normalised scores over log n, in [0, 1]; 0 for one token or without mass.
+/// scores: finite, not negative. O(n).
+[[nodiscard]] inline double normalised_entropy(std::span<const float> scores) {
+  const double total = summarise(scores).sum;
+  if (scores.size() <= 1 || !(total > 0)) return 0;
+  double entropy = 0;
+  for (const float score : scores) {
+    const double share = static_cast<double>(score) / total;
+    if (share > 0) entropy -= share * std::log(share);
+  }
+  return std::clamp(entropy / std::log(static_cast<double>(scores.size())), 0.0, 1.0);
+}
+
+/// The fewest tokens that together hold `fraction` of the mass; 0 without mass.
+/// scores: finite, not negative. fraction in [0, 1]. scratch: as many entries as scores. O(n log
+/// n).
+[[nodiscard]] inline std::size_t mass_quantile(std::span<const float> scores, double fraction,
+                                               std::span<float> scratch) {
+  const double target = fraction * summarise(scores).sum;
+  const std::span<float> sorted = scratch.first(scores.size());
+  std::copy(scores.begin(), scores.end(), sorted.begin());
+  std::sort(sorted.begin(), sorted.end(), std::greater<>());
+  double held = 0;
+  std::size_t tokens = 0;
+  while (tokens < sorted.size() && held < target * (1 - 1e-12)) {
+    held += static_cast<double>(sorted[tokens++]);
+  }
+  return tokens;
+}
+
+/// How many scores are at least `level`. O(n).
+[[nodiscard]] inline std::size_t count_at_least(std::span<const float> scores, float level) {
+  std::size_t count = 0;
+  std::size_t i = 0;
+  for (; i + 4096 <= scores.size(); i += 4096) {
+    std::uint32_t block = 0;
+    for (std::size_t j = i; j < i + 4096; ++j) block += scores[j] >= level ? 1u : 0u;
+    count += block;
+  }
+  std::uint32_t rest = 0;
+  for (; i < scores.size(); ++i) rest += scores[i] >= level ? 1u : 0u;
+  return count + rest;
+}
+
+}  // namespace lethe
