@@ -62,16 +62,13 @@ concept CacheReadingScorer = requires(Scorer scorer, const Cache& cache, std::si
   scorer.read(cache, layer);
 };
 
-namespace detail {
-
-/// Packs one row of state along with its slots, and clears what lies behind.
+/// Packs one row of a scorer's state along with its slots, and clears what lies behind the kept
+/// ones. row: at least plan.tokens entries. O(tokens).
 inline void keep_row(std::span<float> row, const EvictionPlan& plan) {
   for (std::size_t i = plan.first_move; i < plan.kept.size(); ++i) row[i] = row[plan.kept[i]];
   std::fill(row.begin() + static_cast<std::ptrdiff_t>(plan.kept.size()),
             row.begin() + static_cast<std::ptrdiff_t>(plan.tokens), 0.0f);
 }
-
-}  // namespace detail
 
 /// Scores every token the same, so that only protection and age decide (StreamingLLM).
 class NoScore {

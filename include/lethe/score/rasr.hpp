@@ -62,7 +62,7 @@ class Rasr {
   }
 
   void keep(const EvictionPlan& plan, std::size_t group) {
-    detail::keep_row(row_of(plan.layer, group), plan);
+    keep_row(row_of(plan.layer, group), plan);
   }
 
   void forget(std::size_t layer, std::size_t group, Slot slot) { row_of(layer, group)[slot] = 0; }

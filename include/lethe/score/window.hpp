@@ -75,7 +75,7 @@ class WindowMass {
   }
 
   void keep(const EvictionPlan& plan, std::size_t group) {
-    for_each_row(plan.layer, group, [&](std::span<float> row) { detail::keep_row(row, plan); });
+    for_each_row(plan.layer, group, [&](std::span<float> row) { keep_row(row, plan); });
   }
 
   void forget(std::size_t layer, std::size_t group, Slot slot) {
