@@ -1,0 +1,333 @@
+#include "decoder.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <lethe/attention.hpp>
+
+#include "attention.hpp"
+#include "error.hpp"
+#include "products.hpp"
+#include "rope.hpp"
+#include "thread_pool.hpp"
+
+namespace decoder {
+namespace {
+
+// Most tokens of a prompt that go through the layers together: enough to be bound by arithmetic,
+// few enough that a layer's activations stay in the second cache.
+constexpr std::size_t largest_chunk = 64;
+// Rows that are worth waking another thread for, where a row is a microsecond of work.
+constexpr std::size_t rows_per_task = 4;
+
+// New tokens of one sequence, and the first of their rows in the batch's activations.
+struct Slice {
+  Sequence* sequence = nullptr;
+  std::span<const std::int32_t> tokens;
+  std::size_t first_row = 0;
+};
+
+// A chunk of a prompt is no longer than what a round frees anyway, so that it evicts no more than
+// decoding would.
+std::size_t chunk_tokens(Pruner& pruner) {
+  std::size_t tokens = largest_chunk;
+  with_pruner(pruner, [&](const auto& chosen) {
+    const lethe::PrunerConfig& config = chosen.config();
+    tokens = std::min(tokens, lethe::slack_tokens(config.slack_ratio, config.capacity));
+  });
+  return tokens;
+}
+
+// Adds the time until its destruction.
+class Stopwatch {
+ public:
+  explicit Stopwatch(double& seconds) : seconds_(seconds), start_(Clock::now()) {}
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+  ~Stopwatch() { seconds_ += std::chrono::duration<double>(Clock::now() - start_).count(); }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  double& seconds_;
+  Clock::time_point start_;
+};
+
+void add(const std::vector<float>& bias, float* to) noexcept {
+  for (std::size_t i = 0; i < bias.size(); ++i) to[i] += bias[i];
+}
+
+}  // namespace
+
+struct Decoder::State {
+  State(const Model& used, unsigned threads)
+      : model(used), config(used.config()), pool(threads), attention(config, pool) {}
+
+  std::span<const float> forward(std::span<const Slice> slices, LogitsOf wanted);
+  void prepare(std::span<const Slice> slices);
+  void make_room(const Slice& slice);
+  void attend(std::size_t index, std::span<const Slice> slices);
+  void observe(std::size_t layer, std::size_t slice, Sequence& sequence);
+  void feed_forward(std::size_t index);
+  std::span<const float> logits(std::size_t first_row);
+  void norm_into_input(const std::vector<float>& weight, std::size_t first_row);
+  void add_product(const Matrix& matrix);
+  void finish_heads(const LayerWeights& layer, std::size_t row);
+  void finish_head(const std::vector<float>& norm, std::size_t row, float* head) const;
+  void store(std::size_t layer, const Slice& slice);
+  void check(std::span<const std::int32_t> tokens) const;
+
+  template <class Body>
+  void for_rows(std::size_t count, const Body& body) {
+    pool.parallel_for(count, rows_per_task, [&](std::size_t first, std::size_t last) {
+      for (std::size_t row = first; row < last; ++row) body(row);
+    });
+  }
+
+  const Model& model;
+  const ModelConfig& config;
+  ThreadPool pool;
+  Attention attention;
+  Rope rope;
+  Timings timings;
+  std::size_t rows = 0;
+  std::size_t channels = 0;              // of a cache row
+  std::vector<float> residual;           // [rows][width]
+  std::vector<float> queries;            // [rows][heads][head_dim], as the matrix gives them
+  std::vector<float> keys;               // [rows][kv_heads][head_dim]
+  std::vector<float> values;             // [rows][kv_heads][head_dim]
+  std::vector<float> attention_queries;  // [rows][heads][channels]: rotated, scaled, padded
+  std::vector<float> attended;           // [rows][heads][head_dim]
+  std::vector<float> gates;              // [rows][feed_forward]
+  std::vector<float> ups;                // [rows][feed_forward]
+  std::vector<float> added;              // [rows][width]
+  std::vector<float> all_logits;
+  std::vector<AttentionTask> tasks;
+  ProductInput input;
+};
+
+// One step: every new token of every slice goes through all layers.
+std::span<const float> Decoder::State::forward(std::span<const Slice> slices, LogitsOf wanted) {
+  prepare(slices);
+  for (const Slice& slice : slices) make_room(slice);
+  for (std::size_t layer = 0; layer < config.layers; ++layer) {
+    attend(layer, slices);
+    for (std::size_t i = 0; i < slices.size(); ++i) observe(layer, i, *slices[i].sequence);
+    feed_forward(layer);
+  }
+  for (const Slice& slice : slices) {
+    with_pruner(slice.sequence->pruner, [&](auto& pruner) {
+      const Stopwatch watch(timings.commit);
+      pruner.commit();
+    });
+    slice.sequence->position += slice.tokens.size();
+  }
+  return logits(wanted == LogitsOf::all ? 0 : rows - 1);
+}
+
+void Decoder::State::make_room(const Slice& slice) {
+  Sequence& sequence = *slice.sequence;
+  with_pruner(sequence.pruner, [&](auto& pruner) {
+    const Stopwatch watch(timings.make_room);
+    pruner.make_room(sequence.cache, slice.tokens.size(), [&](const lethe::RoundStatistics& round) {
+      if (sequence.on_round) sequence.on_round(round);
+    });
+  });
+}
+
+void Decoder::State::attend(std::size_t index, std::span<const Slice> slices) {
+  const LayerWeights& layer = model.layer(index);
+  norm_into_input(layer.attention_norm, 0);
+  multiply(
+      pool, input,
+      {{&layer.query, queries.data()}, {&layer.key, keys.data()}, {&layer.value, values.data()}});
+  for_rows(rows, [&](std::size_t row) { finish_heads(layer, row); });
+  for (const Slice& slice : slices) store(index, slice);
+  attention.run(index, tasks, attention_queries.data(), attended.data());
+  const std::size_t width = std::size_t{config.heads} * config.head_dim;
+  input.resize(rows, width);
+  for_rows(rows, [&](std::size_t row) {
+    std::copy_n(&attended[row * width], width, input.row(row));
+    input.quantise(row);
+  });
+  add_product(layer.attention_output);
+}
+
+void Decoder::State::observe(std::size_t layer, std::size_t slice, Sequence& sequence) {
+  with_pruner(sequence.pruner, [&](auto& pruner) {
+    const Stopwatch watch(timings.observe);
+    const ObservedAttention seen = attention.observed(slice);
+    pruner.observe(layer, lethe::Probabilities<float>{.data = seen.data,
+                                                      .heads = config.heads,
+                                                      .queries = tasks[slice].tokens,
+                                                      .columns = seen.columns,
+                                                      .head_stride = seen.head_stride,
+                                                      .query_stride = seen.token_stride});
+  });
+}
+
+void Decoder::State::feed_forward(std::size_t index) {
+  const LayerWeights& layer = model.layer(index);
+  norm_into_input(layer.feed_forward_norm, 0);
+  multiply(pool, input, {{&layer.gate, gates.data()}, {&layer.up, ups.data()}});
+  input.resize(rows, config.feed_forward);
+  for_rows(rows, [&](std::size_t row) {
+    const std::size_t first = row * config.feed_forward;
+    kernels::silu_multiply(&gates[first], &ups[first], config.feed_forward);
+    std::copy_n(&gates[first], config.feed_forward, input.row(row));
+    input.quantise(row);
+  });
+  add_product(layer.down);
+}
+
+std::span<const float> Decoder::State::logits(std::size_t first_row) {
+  norm_into_input(model.output_norm(), first_row);
+  all_logits.resize((rows - first_row) * config.vocabulary);
+  multiply(pool, input, {{&model.output(), all_logits.data()}});
+  return all_logits;
+}
+
+void Decoder::State::norm_into_input(const std::vector<float>& weight, std::size_t first_row) {
+  input.resize(rows - first_row, config.width);
+  for_rows(rows - first_row, [&](std::size_t row) {
+    kernels::rms_norm(&residual[(first_row + row) * config.width], weight.data(), config.width,
+                      config.norm_epsilon, input.row(row));
+    input.quantise(row);
+  });
+}
+
+void Decoder::State::add_product(const Matrix& matrix) {
+  multiply(pool, input, {{&matrix, added.data()}});
+  kernels::add_scaled(residual.data(), added.data(), rows * config.width, 1.0f);
+}
+
+// Bias, norm and rotation of one token's queries and keys.
+void Decoder::State::finish_heads(const LayerWeights& layer, std::size_t row) {
+  const std::size_t size = config.head_dim;
+  add(layer.query_bias, &queries[row * config.heads * size]);
+  add(layer.key_bias, &keys[row * config.kv_heads * size]);
+  add(layer.value_bias, &values[row * config.kv_heads * size]);
+  for (std::size_t head = row * config.kv_heads; head < (row + 1) * config.kv_heads; ++head) {
+    finish_head(layer.key_norm, row, &keys[head * size]);
+  }
+  const float scale = 1.0f / std::sqrt(static_cast<float>(size));
+  for (std::size_t head = row * config.heads; head < (row + 1) * config.heads; ++head) {
+    finish_head(layer.query_norm, row, &queries[head * size]);
+    for (std::size_t i = 0; i < size; ++i) {
+      attention_queries[head * channels + i] = queries[head * size + i] * scale;
+    }
+  }
+}
+
+void Decoder::State::finish_head(const std::vector<float>& norm, std::size_t row,
+                                 float* head) const {
+  if (!norm.empty()) {
+    kernels::rms_norm(head, norm.data(), config.head_dim, config.norm_epsilon, head);
+  }
+  rope.rotate(row, config.rope_pairs, head);
+}
+
+// Appends the slice's keys and values to its cache.
+void Decoder::State::store(std::size_t layer, const Slice& slice) {
+  KVCache& cache = slice.sequence->cache;
+  const std::size_t slot = cache.extend(layer, slice.tokens.size());
+  for (std::size_t i = 0; i < slice.tokens.size(); ++i) {
+    for (std::size_t head = 0; head < config.kv_heads; ++head) {
+      const std::size_t at = ((slice.first_row + i) * config.kv_heads + head) * config.head_dim;
+      float key[kernels::max_head_dim] = {};
+      float value[kernels::max_head_dim] = {};
+      std::copy_n(&keys[at], config.head_dim, key);
+      std::copy_n(&values[at], config.head_dim, value);
+      cache.store(layer, head, slot + i, key, value);
+    }
+  }
+}
+
+// Embeddings, angles and scratch memory for a step.
+void Decoder::State::prepare(std::span<const Slice> slices) {
+  rows = slices.back().first_row + slices.back().tokens.size();
+  channels = slices[0].sequence->cache.channels();
+  residual.resize(rows * config.width);
+  added.resize(rows * config.width);
+  queries.resize(rows * config.heads * config.head_dim);
+  attended.resize(queries.size());
+  attention_queries.resize(rows * config.heads * channels);
+  keys.resize(rows * config.kv_heads * config.head_dim);
+  values.resize(keys.size());
+  gates.resize(rows * config.feed_forward);
+  ups.resize(gates.size());
+  tasks.clear();
+  std::vector<std::size_t> positions;
+  for (const Slice& slice : slices) {
+    const bool observed = !std::holds_alternative<std::monostate>(slice.sequence->pruner);
+    tasks.push_back({&slice.sequence->cache, slice.tokens.size(), slice.first_row, observed});
+    for (std::size_t i = 0; i < slice.tokens.size(); ++i) {
+      model.embed(static_cast<std::size_t>(slice.tokens[i]),
+                  &residual[(slice.first_row + i) * config.width]);
+      positions.push_back(slice.sequence->position + i);
+    }
+  }
+  rope.set_positions(model.rope_frequencies(), positions);
+}
+
+void Decoder::State::check(std::span<const std::int32_t> tokens) const {
+  if (tokens.empty()) throw Error("nothing to decode: give at least one token");
+  for (const std::int32_t token : tokens) {
+    if (token < 0 || static_cast<std::uint32_t>(token) >= config.vocabulary) {
+      throw Error("token " + std::to_string(token) + " is outside the model's vocabulary of " +
+                  std::to_string(config.vocabulary));
+    }
+  }
+}
+
+Decoder::Decoder(const Model& model, unsigned threads)
+    : state_(std::make_unique<State>(model, threads)) {}
+Decoder::~Decoder() = default;
+
+std::span<const float> Decoder::prefill(Sequence& sequence, std::span<const std::int32_t> tokens,
+                                        LogitsOf logits) {
+  state_->check(tokens);
+  const Stopwatch watch(state_->timings.total);
+  const std::size_t vocabulary = state_->config.vocabulary;
+  std::vector<float> all;
+  std::span<const float> out;
+  const std::size_t chunk = chunk_tokens(sequence.pruner);
+  for (std::size_t first = 0; first < tokens.size(); first += chunk) {
+    const std::size_t count = std::min(chunk, tokens.size() - first);
+    const Slice slice{&sequence, tokens.subspan(first, count), 0};
+    out = state_->forward({&slice, 1}, logits);
+    if (logits == LogitsOf::all && tokens.size() > chunk) {
+      all.reserve(tokens.size() * vocabulary);
+      all.insert(all.end(), out.begin(), out.end());
+    }
+  }
+  if (all.empty()) return out;
+  state_->all_logits = std::move(all);
+  return state_->all_logits;
+}
+
+std::span<const float> Decoder::step(std::span<Sequence* const> batch,
+                                     std::span<const std::int32_t> tokens) {
+  state_->check(tokens);
+  if (batch.size() != tokens.size()) throw Error("a step takes one token for each sequence");
+  const Stopwatch watch(state_->timings.total);
+  std::vector<Slice> slices;
+  for (std::size_t i = 0; i < batch.size(); ++i) {
+    slices.push_back({batch[i], tokens.subspan(i, 1), i});
+  }
+  return state_->forward(slices, LogitsOf::all);
+}
+
+std::span<const float> Decoder::step(Sequence& sequence, std::int32_t token) {
+  Sequence* const batch[] = {&sequence};
+  return step(batch, {&token, 1});
+}
+
+unsigned Decoder::threads() const noexcept { return state_->pool.threads(); }
+const Timings& Decoder::timings() const noexcept { return state_->timings; }
+void Decoder::reset_timings() noexcept { state_->timings = {}; }
+
+}  // namespace decoder

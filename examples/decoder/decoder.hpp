@@ -1,0 +1,73 @@
+/// Runs a model: prompts in chunks, then sequences in lockstep, each with its own cache and pruner.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <lethe/trace.hpp>
+#include <memory>
+#include <span>
+
+#include "kv_cache.hpp"
+#include "model.hpp"
+#include "pruners.hpp"
+
+namespace decoder {
+
+/// One text being decoded.
+struct Sequence {
+  KVCache cache;
+  Pruner pruner;             ///< std::monostate keeps every token
+  std::size_t position = 0;  ///< position of the next token; a prune does not change it
+  std::function<void(const lethe::RoundStatistics&)> on_round = {};  ///< called after each round
+};
+
+/// Which tokens' logits prefill returns.
+enum class LogitsOf { last, all };
+
+/// Seconds spent since the last reset.
+struct Timings {
+  double total = 0;      ///< in prefill and step
+  double make_room = 0;  ///< in lethe: planning and moving
+  double observe = 0;    ///< in lethe: recording attention
+  double commit = 0;     ///< in lethe: end of step
+};
+
+/// Decodes with one model; owns the threads and the scratch memory. Not thread safe.
+class Decoder {
+ public:
+  /// @param model must outlive the decoder
+  /// @param threads 0: as many as the hardware has
+  explicit Decoder(const Model& model, unsigned threads = 0);
+  ~Decoder();
+
+  /// Appends `tokens` to one sequence, in chunks no longer than its pruner can make room for.
+  /// @return [tokens or 1][vocabulary] logits, valid until the next call; with LogitsOf::all pass
+  ///         a long text in pieces, since each token's logits take 4 * vocabulary bytes
+  /// @throws Error when the cache is full, or for a token outside the vocabulary
+  std::span<const float> prefill(Sequence& sequence, std::span<const std::int32_t> tokens,
+                                 LogitsOf logits = LogitsOf::last);
+
+  /// Appends one token to each sequence of a batch; the weights are read once.
+  /// @param batch sequences, all different
+  /// @param tokens one per sequence
+  /// @return [batch][vocabulary] logits, valid until the next call
+  /// @throws Error when a cache is full, or for a token outside the vocabulary
+  std::span<const float> step(std::span<Sequence* const> batch,
+                              std::span<const std::int32_t> tokens);
+
+  /// Appends one token to one sequence.
+  /// @return [vocabulary] logits, valid until the next call
+  std::span<const float> step(Sequence& sequence, std::int32_t token);
+
+  /// Returns the number of threads that compute, the caller's included.
+  [[nodiscard]] unsigned threads() const noexcept;
+  [[nodiscard]] const Timings& timings() const noexcept;
+  void reset_timings() noexcept;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace decoder

@@ -1,0 +1,324 @@
+// Matrix products: 16 rows of weights lie side by side, one in each lane, so that a product needs
+// no horizontal sum; a token's four activations are broadcast to all lanes.
+#include <algorithm>
+#include <cstring>
+
+#include "kernels.hpp"
+#include "kernels_targets.hpp"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels_matmul.cpp"
+#include <hwy/foreach_target.h>  // before the headers that it includes once per target
+
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace decoder::kernels {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+using DF = hn::CappedTag<float, panel_rows>;
+using DI = hn::RebindToSigned<DF>;
+using DU = hn::RebindToUnsigned<DF>;
+using VF = hn::Vec<DF>;
+using VI = hn::Vec<DI>;
+
+// Tokens of a register tile: their sums must stay in registers.
+constexpr std::size_t widest_tile = HWY_MAX_BYTES == 64 ? 8 : 4;
+
+// What a quantised format needs to know at compile time.
+template <bool Nibbles, int Offset, std::size_t Scales, bool Minimum, bool Wide>
+struct Integers {
+  static constexpr bool nibbles = Nibbles;
+  static constexpr int offset = Offset;
+  static constexpr std::size_t scales = Scales;
+  static constexpr bool minimum = Minimum;
+  static constexpr bool wide = Wide;  // integers above 127: two products overflow 16 bits
+};
+using Q4 = Integers<true, 8, 1, false, false>;
+using Q4Min = Integers<true, 0, 1, true, false>;
+using Q6 = Integers<false, 32, 2, false, false>;
+using Q8 = Integers<false, 128, 1, false, true>;
+
+// sum + the four products of unsigned bytes w and signed bytes x in each lane.
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3_DL
+template <class F>
+HWY_INLINE VI dot4(VI sum, VI w, VI x) {
+  // Highway 1.0 has no such operation, and names no target that would allow the intrinsic.
+  asm("vpdpbusd %2, %1, %0" : "+v"(sum.raw) : "v"(w.raw), "v"(x.raw));
+  return sum;
+}
+#elif HWY_ARCH_X86 && HWY_TARGET <= HWY_SSSE3
+HWY_INLINE VI pairs_to_lanes(VI pairs, std::int16_t factor) {
+  const hn::Repartition<std::int16_t, DI> d16;
+  const auto factors = hn::Set(d16, factor);
+#if HWY_TARGET <= HWY_AVX3
+  return VI{_mm512_madd_epi16(pairs.raw, factors.raw)};
+#elif HWY_TARGET <= HWY_AVX2
+  return VI{_mm256_madd_epi16(pairs.raw, factors.raw)};
+#else
+  return VI{_mm_madd_epi16(pairs.raw, factors.raw)};
+#endif
+}
+
+HWY_INLINE VI multiply_pairs(VI w, VI x) {
+#if HWY_TARGET <= HWY_AVX3
+  return VI{_mm512_maddubs_epi16(w.raw, x.raw)};
+#elif HWY_TARGET <= HWY_AVX2
+  return VI{_mm256_maddubs_epi16(w.raw, x.raw)};
+#else
+  return VI{_mm_maddubs_epi16(w.raw, x.raw)};
+#endif
+}
+
+template <class F>
+HWY_INLINE VI dot4(VI sum, VI w, VI x) {
+  if constexpr (!F::wide) {
+    return hn::Add(sum, pairs_to_lanes(multiply_pairs(w, x), 1));
+  } else {
+    // Pairs of products of full bytes overflow 16 bits: low and high halves apart.
+    const VI mask = hn::Set(DI(), 0x0F0F0F0F);
+    const VI low = multiply_pairs(hn::And(w, mask), x);
+    const VI high = multiply_pairs(hn::And(hn::ShiftRight<4>(w), mask), x);
+    return hn::Add(sum, hn::Add(pairs_to_lanes(low, 1), pairs_to_lanes(high, 16)));
+  }
+}
+#else
+template <int Byte>
+HWY_INLINE VI product_of_byte(VI w, VI x) {
+  const VI low = hn::And(hn::ShiftRight<8 * Byte>(w), hn::Set(DI(), 255));
+  return hn::Mul(low, hn::ShiftRight<24>(hn::ShiftLeft<24 - 8 * Byte>(x)));
+}
+
+template <class F>
+HWY_INLINE VI dot4(VI sum, VI w, VI x) {
+  const VI first = hn::Add(product_of_byte<0>(w, x), product_of_byte<1>(w, x));
+  const VI second = hn::Add(product_of_byte<2>(w, x), product_of_byte<3>(w, x));
+  return hn::Add(sum, hn::Add(first, second));
+}
+#endif
+
+HWY_INLINE VF load_halves(const std::uint16_t* from) {
+  const hn::Rebind<hwy::float16_t, DF> half;
+  return hn::PromoteTo(DF(), hn::LoadU(half, reinterpret_cast<const hwy::float16_t*>(from)));
+}
+
+// Writes the lanes that are rows of the matrix.
+HWY_INLINE void store_rows(VF values, std::size_t rows, float* out) {
+  if (rows >= hn::Lanes(DF())) {
+    hn::StoreU(values, DF(), out);
+    return;
+  }
+  HWY_ALIGN float buffer[panel_rows];
+  hn::Store(values, DF(), buffer);
+  std::memcpy(out, buffer, rows * sizeof(float));
+}
+
+// The part of a panel that one vector holds, and where its results go.
+struct Lanes {
+  const std::byte* panel;
+  const PanelLayout* layout;
+  std::size_t lane;  // first row in the panel
+  std::size_t rows;  // rows of the matrix from that one on
+};
+
+// Adds one block's integer products of `Tokens` tokens to `sums`.
+template <class F, std::size_t Tokens>
+HWY_INLINE void dot_columns(const std::byte* weights, const std::int8_t* const* x,
+                            std::size_t first, std::size_t last, VI* sums) {
+  const auto multiply_group = [&](VI w, std::size_t column) HWY_ATTR {
+    for (std::size_t t = 0; t < Tokens; ++t) {
+      std::int32_t four;
+      std::memcpy(&four, x[t] + column, sizeof four);
+      sums[t] = dot4<F>(sums[t], w, hn::Set(DI(), four));
+    }
+  };
+  for (std::size_t c = first; c < last; c += 4) {
+    const VI w = hn::LoadU(DI(), reinterpret_cast<const std::int32_t*>(weights + c * panel_rows));
+    if constexpr (F::nibbles) {
+      const VI mask = hn::Set(DI(), 0x0F0F0F0F);
+      multiply_group(hn::And(w, mask), c);
+      multiply_group(hn::And(hn::ShiftRight<4>(w), mask), c + block_columns / 2);
+    } else {
+      multiply_group(w, c);
+    }
+  }
+}
+
+// Scaled sums of one block, for the columns that share scale `part`.
+template <class F, std::size_t Tokens>
+HWY_INLINE void add_part(const Lanes& at, const Activations& in, std::size_t token,
+                         std::size_t block, std::size_t part, VF* totals) {
+  constexpr std::size_t columns = block_columns / F::scales;
+  const std::size_t blocks = at.layout->blocks;
+  const std::int8_t* x[Tokens];
+  VI sums[Tokens];
+  for (std::size_t t = 0; t < Tokens; ++t) {
+    x[t] = in.quants + (token + t) * in.columns + block * block_columns;
+    const std::int32_t* of = in.sums + ((token + t) * blocks + block) * 2;
+    const std::int32_t sum = F::scales == 2 ? of[part] : of[0] + of[1];
+    sums[t] = hn::Set(DI(), -F::offset * sum);
+  }
+  constexpr std::size_t block_bytes = panel_rows * (F::nibbles ? 16 : 32);
+  const std::byte* weights = at.panel + at.layout->integers + block * block_bytes + at.lane * 4;
+  const std::size_t first = part * columns;
+  dot_columns<F, Tokens>(weights, x, first, F::nibbles ? columns / 2 : first + columns, sums);
+  const auto* scales = reinterpret_cast<const std::uint16_t*>(at.panel);
+  const VF scale = load_halves(scales + (block * F::scales + part) * panel_rows + at.lane);
+  for (std::size_t t = 0; t < Tokens; ++t) {
+    const VF x_scale = hn::Set(DF(), in.scales[(token + t) * blocks + block]);
+    totals[t] = hn::MulAdd(hn::Mul(hn::ConvertTo(DF(), sums[t]), x_scale), scale, totals[t]);
+  }
+}
+
+template <class F, std::size_t Tokens>
+HWY_INLINE void add_minimums(const Lanes& at, const Activations& in, std::size_t token,
+                             std::size_t block, VF* totals) {
+  const auto* minimums = reinterpret_cast<const std::uint16_t*>(at.panel + at.layout->minimums);
+  const VF minimum = load_halves(minimums + block * panel_rows + at.lane);
+  const std::size_t blocks = at.layout->blocks;
+  for (std::size_t t = 0; t < Tokens; ++t) {
+    const std::size_t index = (token + t) * blocks + block;
+    const auto sum = static_cast<float>(in.sums[index * 2] + in.sums[index * 2 + 1]);
+    totals[t] = hn::MulAdd(hn::Set(DF(), in.scales[index] * sum), minimum, totals[t]);
+  }
+}
+
+template <class F, std::size_t Tokens>
+void multiply_integers(const Lanes& at, const Activations& in, std::size_t token, float* out,
+                       std::size_t stride) {
+  VF totals[Tokens];
+  for (VF& total : totals) total = hn::Zero(DF());
+  for (std::size_t block = 0; block < at.layout->blocks; ++block) {
+    for (std::size_t part = 0; part < F::scales; ++part) {
+      add_part<F, Tokens>(at, in, token, block, part, totals);
+    }
+    if constexpr (F::minimum) add_minimums<F, Tokens>(at, in, token, block, totals);
+  }
+  for (std::size_t t = 0; t < Tokens; ++t) store_rows(totals[t], at.rows, out + t * stride);
+}
+
+struct F32 {
+  static HWY_INLINE VF load(const std::byte* panel, std::size_t index) {
+    return hn::LoadU(DF(), reinterpret_cast<const float*>(panel) + index);
+  }
+};
+struct F16 {
+  static HWY_INLINE VF load(const std::byte* panel, std::size_t index) {
+    return load_halves(reinterpret_cast<const std::uint16_t*>(panel) + index);
+  }
+};
+struct BF16 {
+  static HWY_INLINE VF load(const std::byte* panel, std::size_t index) {
+    const hn::Rebind<std::uint16_t, DF> half;
+    const auto* from = reinterpret_cast<const std::uint16_t*>(panel) + index;
+    const auto wide = hn::PromoteTo(DU(), hn::LoadU(half, from));
+    return hn::BitCast(DF(), hn::ShiftLeft<16>(wide));
+  }
+};
+
+template <class F, std::size_t Tokens>
+void multiply_floats(const Lanes& at, const Activations& in, std::size_t token, float* out,
+                     std::size_t stride) {
+  // Even and odd columns apart: twice as many sums in flight.
+  VF totals[2][Tokens];
+  for (auto& half : totals) {
+    for (VF& total : half) total = hn::Zero(DF());
+  }
+  const auto add_column = [&](std::size_t c, VF* to) HWY_ATTR {
+    const VF w = F::load(at.panel, c * panel_rows + at.lane);
+    for (std::size_t t = 0; t < Tokens; ++t) {
+      to[t] = hn::MulAdd(w, hn::Set(DF(), in.values[(token + t) * in.columns + c]), to[t]);
+    }
+  };
+  std::size_t c = 0;
+  for (; c + 2 <= in.columns; c += 2) {
+    add_column(c, totals[0]);
+    add_column(c + 1, totals[1]);
+  }
+  if (c < in.columns) add_column(c, totals[0]);
+  for (std::size_t t = 0; t < Tokens; ++t) {
+    store_rows(hn::Add(totals[0][t], totals[1][t]), at.rows, out + t * stride);
+  }
+}
+
+template <class F, std::size_t Tokens>
+HWY_INLINE void multiply_tile(const Lanes& at, const Activations& in, std::size_t token, float* out,
+                              std::size_t stride) {
+  if constexpr (requires { F::offset; }) {
+    multiply_integers<F, Tokens>(at, in, token, out, stride);
+  } else {
+    multiply_floats<F, Tokens>(at, in, token, out, stride);
+  }
+}
+
+template <class F, std::size_t Tokens>
+std::size_t multiply_tiles(const Lanes& at, const Activations& in, std::size_t token, float* out,
+                           std::size_t stride) {
+  for (; token + Tokens <= in.tokens; token += Tokens) {
+    multiply_tile<F, Tokens>(at, in, token, out + token * stride, stride);
+  }
+  return token;
+}
+
+template <class F>
+void multiply_lanes(const Lanes& at, const Activations& in, float* out, std::size_t stride) {
+  std::size_t token = multiply_tiles<F, widest_tile>(at, in, 0, out, stride);
+  if constexpr (widest_tile > 4) token = multiply_tiles<F, 4>(at, in, token, out, stride);
+  token = multiply_tiles<F, 2>(at, in, token, out, stride);
+  multiply_tiles<F, 1>(at, in, token, out, stride);
+}
+
+template <class F>
+void multiply_panels(const Matrix& matrix, const Activations& in, std::size_t first_panel,
+                     std::size_t last_panel, float* out, std::size_t stride) {
+  for (std::size_t panel = first_panel; panel < last_panel; ++panel) {
+    for (std::size_t lane = 0; lane < panel_rows; lane += hn::Lanes(DF())) {
+      const std::size_t row = panel * panel_rows + lane;
+      if (row >= matrix.rows) break;
+      const Lanes at{matrix.panel(panel), &matrix.layout, lane, matrix.rows - row};
+      multiply_lanes<F>(at, in, out + row, stride);
+    }
+  }
+}
+
+void multiply(const Matrix& matrix, const Activations& in, std::size_t first_panel,
+              std::size_t last_panel, float* out, std::size_t stride) {
+  const auto run = [&](auto format) {
+    multiply_panels<decltype(format)>(matrix, in, first_panel, last_panel, out, stride);
+  };
+  switch (matrix.format) {
+    case Format::f32:
+      return run(F32());
+    case Format::f16:
+      return run(F16());
+    case Format::bf16:
+      return run(BF16());
+    case Format::q4:
+      return run(Q4());
+    case Format::q4_min:
+      return run(Q4Min());
+    case Format::q6:
+      return run(Q6());
+    case Format::q8:
+      return run(Q8());
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace decoder::kernels
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace decoder::kernels {
+
+HWY_EXPORT(multiply);
+
+void multiply(const Matrix& matrix, const Activations& input, std::size_t first_panel,
+              std::size_t last_panel, float* out, std::size_t out_stride) noexcept {
+  HWY_DYNAMIC_DISPATCH(multiply)(matrix, input, first_panel, last_panel, out, out_stride);
+}
+
+}  // namespace decoder::kernels
+#endif

@@ -1,0 +1,195 @@
+// Everything that runs along one row of activations, or along one row of the cache.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "half.hpp"
+#include "kernels.hpp"
+#include "kernels_targets.hpp"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels_rows.cpp"
+#include <hwy/foreach_target.h>  // before the headers that it includes once per target
+
+#include <hwy/contrib/math/math-inl.h>
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace decoder::kernels {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+using DF = hn::CappedTag<float, 16>;
+using DI = hn::RebindToSigned<DF>;
+using VF = hn::Vec<DF>;
+
+std::int32_t round_to_bytes(const float* values, std::size_t count, float inverse,
+                            std::int8_t* quants) {
+  const hn::Rebind<std::int8_t, DF> bytes;
+  auto sum = hn::Zero(DI());
+  for (std::size_t i = 0; i < count; i += hn::Lanes(DF())) {
+    const VF scaled = hn::Mul(hn::LoadU(DF(), values + i), hn::Set(DF(), inverse));
+    const auto rounded = hn::NearestInt(scaled);
+    sum = hn::Add(sum, rounded);
+    hn::StoreU(hn::DemoteTo(bytes, rounded), bytes, quants + i);
+  }
+  return hn::GetLane(hn::SumOfLanes(DI(), sum));
+}
+
+float largest_magnitude(const float* values, std::size_t count) {
+  VF largest = hn::Zero(DF());
+  for (std::size_t i = 0; i < count; i += hn::Lanes(DF())) {
+    largest = hn::Max(largest, hn::Abs(hn::LoadU(DF(), values + i)));
+  }
+  return hn::GetLane(hn::MaxOfLanes(DF(), largest));
+}
+
+void quantise(const float* values, std::size_t columns, std::int8_t* quants, float* scales,
+              std::int32_t* sums) {
+  for (std::size_t c = 0; c < columns; c += block_columns) {
+    const float largest = largest_magnitude(values + c, block_columns);
+    const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
+    scales[c / block_columns] = largest / 127.0f;
+    for (std::size_t half = c; half < c + block_columns; half += 16) {
+      sums[half / 16] = round_to_bytes(values + half, 16, inverse, quants + half);
+    }
+  }
+}
+
+// Lanes past `count` read as zero.
+HWY_INLINE VF load_some(const float* from, std::size_t count) {
+  if (count >= hn::Lanes(DF())) return hn::LoadU(DF(), from);
+  HWY_ALIGN float buffer[16] = {};
+  std::memcpy(buffer, from, count * sizeof(float));
+  return hn::Load(DF(), buffer);
+}
+
+HWY_INLINE void store_some(VF values, float* to, std::size_t count) {
+  if (count >= hn::Lanes(DF())) return hn::StoreU(values, DF(), to);
+  HWY_ALIGN float buffer[16];
+  hn::Store(values, DF(), buffer);
+  std::memcpy(to, buffer, count * sizeof(float));
+}
+
+// Calls body(index, elements left) once per vector.
+template <class Body>
+HWY_INLINE void for_vectors(std::size_t count, const Body& body) {
+  for (std::size_t i = 0; i < count; i += hn::Lanes(DF())) body(i, count - i);
+}
+
+void rms_norm(const float* in, const float* weight, std::size_t count, float epsilon, float* out) {
+  VF squares = hn::Zero(DF());
+  for_vectors(count, [&](std::size_t i, std::size_t left) HWY_ATTR {
+    const VF x = load_some(in + i, left);
+    squares = hn::MulAdd(x, x, squares);
+  });
+  const float mean = hn::GetLane(hn::SumOfLanes(DF(), squares)) / static_cast<float>(count);
+  const VF factor = hn::Set(DF(), 1.0f / std::sqrt(mean + epsilon));
+  for_vectors(count, [&](std::size_t i, std::size_t left) HWY_ATTR {
+    const VF x = hn::Mul(load_some(in + i, left), factor);
+    store_some(hn::Mul(x, load_some(weight + i, left)), out + i, left);
+  });
+}
+
+void silu_multiply(float* gate, const float* up, std::size_t count) {
+  const VF one = hn::Set(DF(), 1.0f);
+  for_vectors(count, [&](std::size_t i, std::size_t left) HWY_ATTR {
+    const VF x = load_some(gate + i, left);
+    const VF sigmoid = hn::Div(one, hn::Add(one, hn::Exp(DF(), hn::Neg(x))));
+    store_some(hn::Mul(hn::Mul(x, sigmoid), load_some(up + i, left)), gate + i, left);
+  });
+}
+
+void add_scaled(float* to, const float* from, std::size_t count, float factor) {
+  for_vectors(count, [&](std::size_t i, std::size_t left) HWY_ATTR {
+    const VF sum =
+        hn::MulAdd(load_some(from + i, left), hn::Set(DF(), factor), load_some(to + i, left));
+    store_some(sum, to + i, left);
+  });
+}
+
+void scale(float* values, std::size_t count, float factor) {
+  for_vectors(count, [&](std::size_t i, std::size_t left) HWY_ATTR {
+    store_some(hn::Mul(load_some(values + i, left), hn::Set(DF(), factor)), values + i, left);
+  });
+}
+
+void store_halves(const float* values, std::size_t count, std::byte* row) {
+  const hn::Rebind<hwy::float16_t, DF> half;
+  auto* out = reinterpret_cast<hwy::float16_t*>(row);
+  for (std::size_t i = 0; i < count; i += hn::Lanes(DF())) {
+    hn::StoreU(hn::DemoteTo(half, hn::LoadU(DF(), values + i)), half, out + i);
+  }
+}
+
+// All bytes first, then the scales: bytes stay aligned for vectors.
+void store_bytes(const float* values, std::size_t count, std::byte* row) {
+  for (std::size_t i = 0; i < count; i += block_columns) {
+    const float largest = largest_magnitude(values + i, block_columns);
+    const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
+    round_to_bytes(values + i, block_columns, inverse, reinterpret_cast<std::int8_t*>(row) + i);
+    const std::uint16_t scale_bits = float_to_half(largest / 127.0f);
+    std::memcpy(row + count + i / block_columns * 2, &scale_bits, 2);
+  }
+}
+
+void store_row(CacheType type, const float* values, std::size_t count, std::byte* row) {
+  switch (type) {
+    case CacheType::f32:
+      std::memcpy(row, values, count * sizeof(float));
+      return;
+    case CacheType::f16:
+      return store_halves(values, count, row);
+    case CacheType::q8_0:
+      return store_bytes(values, count, row);
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace decoder::kernels
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace decoder::kernels {
+
+HWY_EXPORT(quantise);
+HWY_EXPORT(rms_norm);
+HWY_EXPORT(silu_multiply);
+HWY_EXPORT(add_scaled);
+HWY_EXPORT(scale);
+HWY_EXPORT(store_row);
+
+void quantise(const float* values, std::size_t columns, std::int8_t* quants, float* scales,
+              std::int32_t* sums) noexcept {
+  HWY_DYNAMIC_DISPATCH(quantise)(values, columns, quants, scales, sums);
+}
+
+void rms_norm(const float* in, const float* weight, std::size_t count, float epsilon,
+              float* out) noexcept {
+  HWY_DYNAMIC_DISPATCH(rms_norm)(in, weight, count, epsilon, out);
+}
+
+void silu_multiply(float* gate, const float* up, std::size_t count) noexcept {
+  HWY_DYNAMIC_DISPATCH(silu_multiply)(gate, up, count);
+}
+
+void add_scaled(float* to, const float* from, std::size_t count, float factor) noexcept {
+  HWY_DYNAMIC_DISPATCH(add_scaled)(to, from, count, factor);
+}
+
+void scale(float* values, std::size_t count, float factor) noexcept {
+  HWY_DYNAMIC_DISPATCH(scale)(values, count, factor);
+}
+
+void store_row(CacheType type, const float* values, std::size_t count, std::byte* row) noexcept {
+  HWY_DYNAMIC_DISPATCH(store_row)(type, values, count, row);
+}
+
+const char* instruction_set() noexcept {
+  const std::int64_t chosen = hwy::SupportedTargets() & HWY_TARGETS;
+  return hwy::TargetName(chosen & -chosen);
+}
+
+}  // namespace decoder::kernels
+#endif

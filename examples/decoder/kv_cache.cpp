@@ -1,0 +1,171 @@
+#include "kv_cache.hpp"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "error.hpp"
+#include "kernels.hpp"
+
+namespace decoder {
+namespace {
+
+struct NamedType {
+  std::string_view name;
+  CacheType type;
+};
+constexpr std::array<NamedType, 3> named_types{
+    {{"f32", CacheType::f32}, {"f16", CacheType::f16}, {"q8_0", CacheType::q8_0}}};
+
+std::size_t page_bytes() noexcept {
+  static const auto bytes = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  return bytes;
+}
+
+std::size_t whole_pages(std::size_t bytes) noexcept {
+  return (bytes + page_bytes() - 1) / page_bytes() * page_bytes();
+}
+
+[[noreturn]] void refuse(std::size_t capacity) {
+  throw Error("no memory for a KV cache of " + std::to_string(capacity) +
+              " tokens: ask for a shorter context, or a smaller cache type");
+}
+
+// Huge pages would keep memory that a prune has freed.
+std::byte* reserve(std::size_t bytes, std::size_t capacity) {
+  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) refuse(capacity);
+#ifdef MADV_NOHUGEPAGE
+  madvise(memory, bytes, MADV_NOHUGEPAGE);
+#endif
+  return static_cast<std::byte*>(memory);
+}
+
+}  // namespace
+
+std::string_view name(CacheType type) noexcept {
+  return named_types[static_cast<std::size_t>(type)].name;
+}
+
+CacheType parse_cache_type(std::string_view name) {
+  for (const NamedType& named : named_types) {
+    if (named.name == name) return named.type;
+  }
+  throw Error("unknown cache type '" + std::string(name) + "': choose f32, f16 or q8_0");
+}
+
+KVCache::KVCache(const ModelConfig& config, CacheType type, std::size_t capacity)
+    : channels_((config.head_dim + 31) / 32 * 32),
+      capacity_(capacity),
+      heads_(config.kv_heads),
+      type_(type),
+      sizes_(config.layers, 0) {
+  row_bytes_ = decoder::row_bytes(type, channels_);
+  const std::size_t strips = sizes_.size() * heads_ * 2;
+  const std::size_t most = std::numeric_limits<std::size_t>::max() / 2;
+  if (capacity == 0 || capacity > (most / strips - page_bytes()) / row_bytes_) refuse(capacity);
+  strip_bytes_ = whole_pages(capacity * row_bytes_);
+  memory_bytes_ = strips * strip_bytes_;
+  memory_ = reserve(memory_bytes_, capacity);
+}
+
+KVCache::KVCache(KVCache&& other) noexcept
+    : memory_(std::exchange(other.memory_, nullptr)),
+      memory_bytes_(std::exchange(other.memory_bytes_, 0)),
+      strip_bytes_(other.strip_bytes_),
+      row_bytes_(other.row_bytes_),
+      channels_(other.channels_),
+      capacity_(other.capacity_),
+      heads_(other.heads_),
+      type_(other.type_),
+      sizes_(std::move(other.sizes_)) {}
+
+KVCache& KVCache::operator=(KVCache&& other) noexcept {
+  if (this == &other) return *this;
+  std::destroy_at(this);
+  return *std::construct_at(this, std::move(other));
+}
+
+KVCache::~KVCache() {
+  if (memory_ != nullptr) munmap(memory_, memory_bytes_);
+}
+
+void KVCache::apply(std::span<const lethe::EvictionPlan> plans) {
+  for (const lethe::EvictionPlan& plan : plans) {
+    const bool all = plan.head == lethe::all_heads;
+    const std::size_t first = all ? 0 : plan.head;
+    const std::size_t last = all ? heads_ : first + 1;
+    for (std::size_t head = first; head < last; ++head) pack(plan, head);
+    sizes_[plan.layer] = plan.kept.size();
+  }
+  for (const lethe::EvictionPlan& plan : plans) release(plan.layer, plan.tokens);
+}
+
+// Moves runs of neighbouring survivors at once; a run never moves right, so nothing is overwritten
+// before it has moved.
+void KVCache::pack(const lethe::EvictionPlan& plan, std::size_t head) noexcept {
+  std::size_t to = plan.first_move;
+  while (to < plan.kept.size()) {
+    const std::size_t from = plan.kept[to];
+    std::size_t run = 1;
+    while (to + run < plan.kept.size() && plan.kept[to + run] == from + run) ++run;
+    for (std::size_t kind = 0; kind < 2; ++kind) {
+      std::byte* rows = strip(plan.layer, head, kind);
+      std::memmove(rows + to * row_bytes_, rows + from * row_bytes_, run * row_bytes_);
+    }
+    to += run;
+  }
+}
+
+void KVCache::release(std::size_t layer, std::size_t tokens_before) noexcept {
+  const std::size_t first = whole_pages(sizes_[layer] * row_bytes_);
+  const std::size_t last = whole_pages(tokens_before * row_bytes_);
+  if (last <= first) return;
+  for (std::size_t i = 0; i < heads_ * 2; ++i) {
+    madvise(strip(layer, 0, i) + first, last - first, MADV_DONTNEED);
+  }
+}
+
+std::size_t KVCache::extend(std::size_t layer, std::size_t tokens) {
+  const std::size_t first = sizes_[layer];
+  if (tokens > capacity_ - first) {
+    throw Error("the KV cache is full at " + std::to_string(capacity_) +
+                " tokens: ask for a longer context, or for a policy that prunes");
+  }
+  sizes_[layer] += tokens;
+  return first;
+}
+
+void KVCache::store(std::size_t layer, std::size_t head, std::size_t slot, const float* key,
+                    const float* value) noexcept {
+  kernels::store_row(type_, key, channels_, strip(layer, head, 0) + slot * row_bytes_);
+  kernels::store_row(type_, value, channels_, strip(layer, head, 1) + slot * row_bytes_);
+}
+
+void KVCache::clear() noexcept {
+  for (std::size_t layer = 0; layer < sizes_.size(); ++layer) {
+    release(layer, std::exchange(sizes_[layer], 0));
+  }
+}
+
+std::size_t KVCache::token_bytes(std::size_t) const noexcept { return heads_ * 2 * row_bytes_; }
+
+std::size_t KVCache::used_bytes() const noexcept {
+  std::size_t tokens = 0;
+  for (const std::size_t size : sizes_) tokens += size;
+  return tokens * token_bytes();
+}
+
+std::size_t KVCache::resident_bytes() const noexcept {
+  std::size_t bytes = 0;
+  for (const std::size_t size : sizes_) bytes += heads_ * 2 * whole_pages(size * row_bytes_);
+  return bytes;
+}
+
+}  // namespace decoder

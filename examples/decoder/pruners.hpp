@@ -1,0 +1,49 @@
+/// The eviction policies a sequence can be decoded under.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <lethe/policies.hpp>
+#include <span>
+#include <string_view>
+#include <type_traits>
+#include <variant>
+
+#include "model_config.hpp"
+
+namespace decoder {
+
+/// What decides which tokens of a sequence's cache stay; std::monostate keeps them all.
+using Pruner = std::variant<std::monostate, lethe::policies::Lethe, lethe::policies::H2O,
+                            lethe::policies::TOVA, lethe::policies::SnapKV,
+                            lethe::policies::StreamingLLM, lethe::policies::RandomAttention>;
+
+/// What a user chooses of a policy; the rest are the library's defaults.
+struct PolicyOptions {
+  std::size_t budget = 1024;  ///< most tokens a layer ever holds: an eighth of an 8k context
+  std::size_t pinned = 0;     ///< first tokens of the text that are never evicted
+  std::uint64_t seed = 1;     ///< of the random policy
+};
+
+/// Returns the names that make_pruner knows: none, lethe, h2o, tova, snapkv, streaming, random.
+[[nodiscard]] std::span<const std::string_view> policy_names() noexcept;
+
+/// Makes a policy for one sequence.
+/// @throws Error for an unknown name, listing the known ones, and for a budget that cannot hold
+///         the protected tokens
+[[nodiscard]] Pruner make_pruner(std::string_view name, const PolicyOptions& options,
+                                 const ModelConfig& model);
+
+/// Calls use(pruner) when there is one.
+template <class Use>
+void with_pruner(Pruner& pruner, const Use& use) {
+  std::visit(
+      [&](auto& chosen) {
+        if constexpr (!std::is_same_v<std::remove_cvref_t<decltype(chosen)>, std::monostate>) {
+          use(chosen);
+        }
+      },
+      pruner);
+}
+
+}  // namespace decoder
