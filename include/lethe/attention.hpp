@@ -241,13 +241,18 @@ inline constexpr std::size_t most_heads_in_group = 256;
 using RowLse = std::array<float, most_heads_in_group>;
 
 template <class Element>
-void fill_lse(const Probabilities<Element>&, std::size_t, std::size_t, std::size_t, std::size_t,
-              RowLse&) {}
+[[nodiscard]] std::array<float, 0> row_lse(const Probabilities<Element>&, std::size_t, std::size_t,
+                                           std::size_t, std::size_t) {
+  return {};
+}
 
+/// The log-sum-exps of one query in a group's heads, base e.
 template <class Element>
-void fill_lse(const Logits<Element>& seen, std::size_t head, std::size_t heads, std::size_t query,
-              std::size_t limit, RowLse& lse) {
-  LETHE_ASSERT(heads <= most_heads_in_group);
+[[nodiscard]] RowLse row_lse(const Logits<Element>& seen, std::size_t head, std::size_t heads,
+                             std::size_t query, std::size_t limit) {
+  require(heads <= most_heads_in_group, "heads", heads,
+          "give at most 256 heads of a group at once");
+  RowLse lse{};
   const std::size_t stride = seen.lse_head_stride != 0 ? seen.lse_head_stride : seen.queries;
   for (std::size_t h = 0; h < heads; ++h) {
     if (seen.lse != nullptr) {
@@ -257,6 +262,7 @@ void fill_lse(const Logits<Element>& seen, std::size_t head, std::size_t heads, 
       lse[h] = row_log_sum_exp(seen, row, limit);
     }
   }
+  return lse;
 }
 
 /// One query and one group: its heads' rows, summed tile by tile.
@@ -264,8 +270,7 @@ template <class Observation, class Sink>
 void visit_row(const Observation& seen, std::size_t head, std::size_t heads, std::size_t query,
                std::size_t limit, Sink&& sink) {
   MassTile tile;
-  RowLse lse;
-  fill_lse(seen, head, heads, query, limit, lse);
+  const auto lse = row_lse(seen, head, heads, query, limit);
   for (std::size_t begin = 0; begin < limit; begin += mass_tile) {
     const std::size_t length = std::min(mass_tile, limit - begin);
     tile_mass(seen, head, heads, query, begin, length, lse.data(), tile.data());

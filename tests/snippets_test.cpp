@@ -1,0 +1,133 @@
+// The code shown in README.md and docs/: each region between "// [name]" lines stands there word
+// for word (scripts/check_snippets.py), and runs here.
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <span>
+#include <vector>
+
+#include "catch.hpp"
+
+// [include]
+#include <lethe/lethe.hpp>
+// [include]
+
+namespace {
+
+// [view]
+struct MyCache {
+  std::vector<std::vector<float>> keys, values;  // one row of `width` floats a token
+  std::size_t width = 64;
+
+  std::size_t layers() const { return keys.size(); }
+  std::size_t size(std::size_t layer) const { return keys[layer].size() / width; }
+  void apply(std::span<const lethe::EvictionPlan> plans) {
+    for (const lethe::EvictionPlan& plan : plans) {
+      for (auto* rows : {&keys[plan.layer], &values[plan.layer]}) {
+        const std::size_t bytes = width * sizeof(float);
+        lethe::compact_bytes(reinterpret_cast<std::byte*>(rows->data()), bytes, bytes, plan);
+        rows->resize(plan.kept.size() * width);
+      }
+    }
+  }
+};
+static_assert(lethe::KVCacheView<MyCache>);
+// [view]
+
+struct Decoder {
+  MyCache cache{std::vector<std::vector<float>>(2), std::vector<std::vector<float>>(2)};
+  std::vector<float> probability;
+
+  void append(std::size_t layer, std::size_t tokens = 1) {
+    cache.keys[layer].resize(cache.keys[layer].size() + tokens * cache.width, 1.0f);
+    cache.values[layer].resize(cache.values[layer].size() + tokens * cache.width, 1.0f);
+  }
+  const float* attend(std::size_t layer, std::size_t heads, std::size_t queries = 1) {
+    const std::size_t n = cache.size(layer);
+    probability.assign(heads * queries * n, 1.0f / static_cast<float>(n));
+    return probability.data();
+  }
+};
+
+}  // namespace
+
+TEST_CASE("the loop in the README") {
+  Decoder decoder;
+  MyCache& cache = decoder.cache;
+  const std::size_t layers = 2, heads = 9, tokens = 1000;
+  // [loop]
+  lethe::policies::Lethe pruner{{.layers = layers, .capacity = 512}};
+
+  for (std::size_t token = 0; token < tokens; ++token) {
+    pruner.make_room(cache, 1);  // may prune; then one more token fits in every layer
+    for (std::size_t layer = 0; layer < layers; ++layer) {
+      decoder.append(layer);                          // your code: keys and values
+      const float* p = decoder.attend(layer, heads);  // your code: softmax(q k), [heads][n]
+      pruner.observe(layer, {.data = p, .heads = heads, .columns = cache.size(layer)});
+    }
+    pruner.commit();  // the step counts: scores decay once
+  }
+  // [loop]
+  CHECK(cache.size(0) <= pruner.bound(0));
+  CHECK(cache.size(0) < tokens);
+  CHECK(pruner.tokens_seen() == tokens);
+}
+
+TEST_CASE("pinning, tracing, saving") {
+  Decoder decoder;
+  MyCache& cache = decoder.cache;
+  const std::size_t prompt = 40;
+  lethe::policies::H2O pruner{{.layers = 2, .capacity = 128}, {.budget = 96}};
+  // [pin]
+  pruner.pin(prompt);  // positions 0 to prompt - 1 stay, whatever their score
+  // [pin]
+  std::size_t rounds = 0;
+  for (std::size_t token = 0; token < 300; ++token) {
+    // [trace]
+    pruner.make_room(cache, 1, [&](const lethe::RoundStatistics& round) {
+      std::printf("layer %zu: %zu -> %zu tokens, %.1f%% of its attention lost\n", round.layer,
+                  round.tokens_before, round.tokens_after, 100 * round.lost_mass);
+      ++rounds;
+    });
+    // [trace]
+    for (std::size_t layer = 0; layer < 2; ++layer) {
+      decoder.append(layer);
+      pruner.observe(layer,
+                     {.data = decoder.attend(layer, 4), .heads = 4, .columns = cache.size(layer)});
+    }
+    pruner.commit();
+  }
+  CHECK(rounds > 0);
+  CHECK(pruner.positions(1)[prompt - 1] == prompt - 1);
+  // [save]
+  const std::vector<std::byte> state = pruner.save();
+  lethe::policies::H2O resumed{{.layers = 2, .capacity = 128}, {.budget = 96}};
+  resumed.restore(state);              // refused by name when it is damaged or another policy's
+  lethe::policies::H2O fork = pruner;  // a copy is a fork: parallel sampling
+  // [save]
+  CHECK(resumed.tokens_seen() == 300);
+  CHECK(fork.size(1) == cache.size(1));
+}
+
+TEST_CASE("speculation") {
+  Decoder decoder;
+  MyCache& cache = decoder.cache;
+  const std::size_t layers = 2, heads = 4;
+  // [speculation]
+  lethe::policies::Lethe pruner{{.layers = layers, .capacity = 512, .draft_tokens = 8}};
+  pruner.make_room(cache, 8);
+  for (std::size_t layer = 0; layer < layers; ++layer) {
+    decoder.append(layer, 8);
+    const float* p = decoder.attend(layer, heads, 8);  // [heads][8][n]
+    pruner.observe(layer, {.data = p, .heads = heads, .queries = 8, .columns = cache.size(layer)});
+  }
+  const std::uint32_t accepted[] = {0, 1, 2};
+  for (std::size_t layer = 0; layer < layers; ++layer) {
+    cache.keys[layer].resize(3 * cache.width);  // your code: drop what was rejected
+    cache.values[layer].resize(3 * cache.width);
+  }
+  pruner.commit(accepted);  // the rest leave no trace
+  // [speculation]
+  CHECK(pruner.size(0) == 3);
+  pruner.make_room(cache, 1);
+}
