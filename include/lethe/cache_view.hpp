@@ -104,7 +104,8 @@ concept SameSetCache = KVCacheView<Cache> && requires {
 };
 
 /// overwrite(layer, slot): the next token appended to the layer goes to `slot`, whose token is
-/// forgotten; nothing moves. Used in place of a round when one token is appended to a full layer.
+/// forgotten; nothing moves. Used in place of a round that would drop one token of a full layer.
+/// When nothing was appended since, the next overwrite or apply for the layer replaces this one.
 template <class Cache>
 concept OverwritableCache = KVCacheView<Cache> &&
     requires(Cache& cache, std::size_t layer, Slot slot) {

@@ -127,6 +127,7 @@ class Planner {
   [[nodiscard]] std::span<const Slot> select(const LayerJob& job, std::span<const float> scores,
                                              std::span<const Position> positions, bool ordered,
                                              std::span<Slot> kept) {
+    if (job.tokens == 0) return {};
     const std::span<std::uint32_t> keys = std::span(keys_).first(scores.size());
     make_keys(scores, positions, job.protection, keys);
     const Cut cut = find_cut(keys, job.tokens, scratch_);

@@ -111,7 +111,7 @@ class Pruner {
   void observe(std::size_t layer, const Queries<Element>& queries) {
     if constexpr (Scorer::reads_mass) {
       if (!admits(layer, queries)) return;
-      require_deferred(queries);
+      require_deferred(layer, queries);
       deferred_.push(layer, queries, slots_.held(layer), committed_);
     }
   }
@@ -156,14 +156,17 @@ class Pruner {
   /// Length at which a layer is next examined below its bound; 0: not before it.
   [[nodiscard]] std::size_t threshold(std::size_t layer) const { return layers_[layer].threshold; }
   [[nodiscard]] const PrunerConfig& config() const { return config_; }
-  /// A layer's scores as a round would see them, groups summed; valid until the next call.
-  [[nodiscard]] std::span<const float> scores(std::size_t layer) {
+  /// A layer's scores as a round would see them, groups summed (with Scope::head, one head's own);
+  /// valid until the next call. Queries that wait to be scored count once flushed.
+  [[nodiscard]] std::span<const float> scores(std::size_t layer, std::size_t head = 0) {
+    if (config_.scope == Scope::head) return head_scores(layer, head);
     return planner_.layer_scores(scorer_, slots_, layer, config_.groups);
   }
 
-  /// Scores all waiting queries now; make_room does it when it must.
+  /// Scores all waiting queries now, between steps; make_room does it when it must.
   template <KVCacheView Cache>
   void flush(const Cache& cache) {
+    LETHE_ASSERT(step_tokens_ == 0);
     for (std::size_t layer = 0; layer < config_.layers; ++layer) flush_layer(cache, layer);
   }
 
@@ -191,6 +194,7 @@ class Pruner {
   /// are no state, of another version, policy or shape, or damaged.
   void restore(std::span<const std::byte> bytes) {
     Pruner restored = *this;
+    restored.reset();
     detail::StateReader reader(detail::open_state(Scorer::name, state_shape(), bytes));
     archive(reader, restored);
     if (!reader.at_end() || !restored.valid()) detail::refuse_state("its contents are damaged");
@@ -254,10 +258,18 @@ class Pruner {
       detail::refuse("layers", std::to_string(layers), "the cache must have the pruner's layers");
     }
     check_scope<Cache>();
+    if (queries_seen_ != 0 && !speculative()) refuse_open_step();
+    detail::require(tokens <= config_.capacity, "make_room tokens", tokens,
+                    "append at most the capacity in one step: split the prompt into chunks");
     for (std::size_t layer = 0; layer < layers; ++layer) begin_layer(cache, layer, tokens);
     step_tokens_ = tokens;
     queries_seen_ = 0;
     drafts_.clear();
+  }
+
+  [[noreturn]] LETHE_COLD static void refuse_open_step() {
+    detail::refuse("make_room", "inside a step",
+                   "commit what was observed first, or set draft_tokens to be able to drop it");
   }
 
   template <class Cache>
@@ -265,6 +277,9 @@ class Pruner {
     const LayerState state = state_of(cache, layer);
     layers_[layer].tracked = state == LayerState::fixed || state == LayerState::absent ? 0 : 1;
     if (layers_[layer].tracked == 0) return;
+    slots_.reclaim(layer);
+    deferred_.commit(layer, 0, committed_, {});
+    check_heads(cache, layer);
     layers_[layer].bound = bound_in(cache, layer);
     const std::size_t held = cache.size(layer);
     if (held != slots_.size(layer)) {
@@ -276,6 +291,17 @@ class Pruner {
       detail::refuse("make_room tokens", std::to_string(tokens),
                      "append at most the bound, " + std::to_string(layers_[layer].bound) +
                          ", in one step: split the prompt into chunks");
+    }
+  }
+
+  template <class Cache>
+  void check_heads(const Cache& cache, std::size_t layer) const {
+    if constexpr (PerHeadCache<Cache>) {
+      if (config_.scope == Scope::head && cache.heads(layer) != config_.groups) {
+        detail::refuse("groups", std::to_string(config_.groups),
+                       "Scope::head needs one group for each of the cache's " +
+                           std::to_string(cache.heads(layer)) + " heads");
+      }
     }
   }
 
@@ -348,7 +374,8 @@ class Pruner {
   template <class Cache>
   void find_due(const Cache& cache, std::size_t tokens) {
     jobs_.clear();
-    const bool total_due = over_total(cache, tokens);
+    const bool total_due = over_caps(cache, tokens) || over_budget(tokens);
+    total_due_ = total_due;
     const bool all =
         total_due || config_.scope == Scope::sequence || GlobalBudgetAllocator<Allocator>;
     bool any = total_due;
@@ -390,19 +417,28 @@ class Pruner {
   }
 
   template <class Cache>
-  [[nodiscard]] bool over_total(const Cache& cache, std::size_t tokens) const {
-    std::size_t held = 0;
+  [[nodiscard]] bool over_caps(const Cache& cache, std::size_t tokens) const {
+    if (config_.total_capacity == 0 && config_.total_bytes == 0) return false;
+    std::size_t count = 0;
     std::size_t bytes = 0;
     for (std::size_t layer = 0; layer < config_.layers; ++layer) {
       if (layers_[layer].tracked == 0) continue;
-      held += slots_.size(layer) + tokens;
-      bytes += (slots_.size(layer) + tokens) * token_bytes(cache, layer);
+      count += slots_.held(layer) + tokens;
+      bytes += (slots_.held(layer) + tokens) * token_bytes(cache, layer);
     }
-    if (config_.total_capacity != 0 && held > config_.total_capacity) return true;
-    if (config_.total_bytes != 0 && bytes > config_.total_bytes) return true;
+    return (config_.total_capacity != 0 && count > config_.total_capacity) ||
+           (config_.total_bytes != 0 && bytes > config_.total_bytes);
+  }
+
+  /// A budget shared by all layers has been outgrown by the slack.
+  [[nodiscard]] bool over_budget(std::size_t tokens) const {
     if constexpr (GlobalBudgetAllocator<Allocator>) {
       const std::size_t total = allocator_.total();
-      return config_.total_capacity == 0 && held > total + slack_tokens(config_.slack_ratio, total);
+      std::size_t count = 0;
+      for (std::size_t layer = 0; layer < config_.layers; ++layer) {
+        if (layers_[layer].tracked != 0) count += slots_.size(layer) + tokens;
+      }
+      return config_.total_capacity == 0 && count > total + slack_tokens(config_.slack_ratio, total);
     }
     return false;
   }
@@ -426,15 +462,16 @@ class Pruner {
     }
     // Heads keep equally many tokens: as many as the neediest.
     detail::LayerJob neediest = job;
+    std::size_t most_protected = 0;
     for (std::size_t head = 0; head < config_.groups; ++head) {
       detail::LayerJob own = job;
       examine(cache, own, head_scores(job.layer, head), head);
-      if (own.outcome == Outcome::non_finite || head == 0 || kept_by(own) > kept_by(neediest)) {
-        neediest = own;
-      }
-      if (own.outcome == Outcome::non_finite) break;
+      most_protected = std::max(most_protected, own.protected_tokens);
+      if (!movable(own) || head == 0 || kept_by(own) > kept_by(neediest)) neediest = own;
+      if (!movable(own)) break;
     }
     job = neediest;
+    job.protected_tokens = most_protected;
   }
 
   [[nodiscard]] std::span<const float> head_scores(std::size_t layer, std::size_t head) {
@@ -522,9 +559,24 @@ class Pruner {
 
   template <class Cache>
   [[nodiscard]] Position prefix_end(const Cache& cache, std::size_t layer) const {
+    std::size_t end = std::max(policy_.retention.first_tokens, pinned_);
+    if (config_.scope != Scope::sequence) {
+      return static_cast<Position>(std::max(end, shared_end(cache, layer)));
+    }
+    for (const detail::LayerJob& job : jobs_) end = std::max(end, shared_end(cache, job.layer));
+    return static_cast<Position>(end);
+  }
+
+  /// The position behind the slots that a layer shares with other sequences, in any of its heads.
+  template <class Cache>
+  [[nodiscard]] std::size_t shared_end(const Cache& cache, std::size_t layer) const {
     const std::size_t shared = std::min(shared_prefix_of(cache, layer), slots_.size(layer));
-    const std::size_t after_shared = shared != 0 ? slots_.positions(layer)[shared - 1] + 1u : 0u;
-    return static_cast<Position>(std::max({policy_.retention.first_tokens, pinned_, after_shared}));
+    std::size_t end = 0;
+    for (std::size_t head = 0; shared != 0 && head < kept_sets(); ++head) {
+      const std::span<const Position> row = slots_.positions(layer, head).first(shared);
+      end = std::max<std::size_t>(end, *std::max_element(row.begin(), row.end()) + 1u);
+    }
+    return end;
   }
 
   // Limits over all layers together.
@@ -532,20 +584,20 @@ class Pruner {
   template <class Cache>
   void share_totals(const Cache& cache, std::size_t tokens) {
     if constexpr (GlobalBudgetAllocator<Allocator>) {
-      claim_weighted(cache);
-      share_out(allocator_.total());
+      claim_weighted();
+      share_out(cache, allocator_.total());
     }
     if (config_.total_capacity != 0) fit_total(cache, config_.total_capacity, tokens, false);
     if (config_.total_bytes != 0) fit_total(cache, config_.total_bytes, tokens, true);
   }
 
   /// Claims by the allocator's weights, up to each layer's limit.
-  template <class Cache>
-  void claim_weighted(const Cache&) {
+  void claim_weighted() {
     for (std::size_t layer = 0; layer < config_.layers; ++layer) {
       const detail::LayerJob* job = movable_job(layer);
       Claim& claim = claims_[layer];
       claim.cost = 1;
+      if (config_.scope == Scope::sequence) claim.weight = 1;
       claim.floor = job != nullptr ? job->protected_tokens : held(layer);
       claim.ceiling = job != nullptr ? std::max(job->limit, claim.floor) : held(layer);
     }
@@ -567,11 +619,32 @@ class Pruner {
       wanted += claim.ceiling * claim.cost;
       step += layers_[layer].tracked != 0 ? tokens * claim.cost : 0;
     }
-    if (wanted + step <= total) return;
-    share_out(total - std::min(total, step + slack_tokens(config_.slack_ratio, total)));
+    if (wanted + step > total) {
+      share_out(cache, total - std::min(total, step + slack_tokens(config_.slack_ratio, total)));
+    }
+    if (guards()) limit_guard(total - std::min(total, step));
   }
 
-  void share_out(std::size_t total) {
+  /// max_lost_mass may use what the total leaves, and no more.
+  void limit_guard(std::size_t total) {
+    for (detail::LayerJob& job : jobs_) {
+      if (!movable(job)) continue;
+      Claim& claim = claims_[job.layer];
+      claim.floor = kept_by(job);
+      claim.ceiling = std::max(job.hard_limit, claim.floor);
+    }
+    share_total(claims_, total);
+    std::size_t fewest = config_.capacity;
+    for (const detail::LayerJob& job : jobs_) {
+      fewest = std::min(fewest, claims_[job.layer].tokens);
+    }
+    for (detail::LayerJob& job : jobs_) {
+      job.hard_limit = config_.scope == Scope::sequence ? fewest : claims_[job.layer].tokens;
+    }
+  }
+
+  template <class Cache>
+  void share_out(const Cache& cache, std::size_t total) {
     share_total(claims_, total);
     std::size_t fewest = config_.capacity;
     for (const detail::LayerJob& job : jobs_) {
@@ -579,7 +652,10 @@ class Pruner {
     }
     for (detail::LayerJob& job : jobs_) {
       if (!movable(job)) continue;
-      job.tokens = config_.scope == Scope::sequence ? fewest : claims_[job.layer].tokens;
+      const std::size_t most =
+          config_.scope == Scope::sequence ? fewest : claims_[job.layer].tokens;
+      if (most == kept_by(job)) continue;
+      job.tokens = std::max(permitted_count(cache, job.layer, most, most), job.protected_tokens);
       job.outcome = job.tokens < job.before ? Outcome::pruned : Outcome::nothing_to_drop;
     }
   }
@@ -613,7 +689,8 @@ class Pruner {
     for (detail::LayerJob& job : jobs_) {
       if (job.outcome != Outcome::pruned) continue;
       const auto begin = now<Traced>();
-      const std::size_t bytes = job.tokens * token_bytes(cache, job.layer);
+      const std::size_t most = job.hard_limit > job.tokens && guards() ? job.hard_limit : job.tokens;
+      const std::size_t bytes = (most - job.prefix_tokens) * token_bytes(cache, job.layer);
       if (may_wait(job) && moved + bytes > config_.max_move_bytes) {
         job.outcome = Outcome::postponed;
         continue;
@@ -626,9 +703,11 @@ class Pruner {
   }
 
   [[nodiscard]] bool may_wait(const detail::LayerJob& job) const {
-    return config_.max_move_bytes != 0 && config_.scope != Scope::sequence &&
+    return config_.max_move_bytes != 0 && config_.scope != Scope::sequence && !total_due_ &&
            job.before + step_tokens_ <= layers_[job.layer].bound;
   }
+
+  [[nodiscard]] bool guards() const { return Scorer::reads_mass && config_.max_lost_mass < 1.0f; }
 
   void plan_layer(detail::LayerJob& job) {
     if (config_.scope == Scope::head) return plan_heads(job);
@@ -645,20 +724,36 @@ class Pruner {
   }
 
   void plan_heads(detail::LayerJob& job) {
+    if (guards()) guard_heads(job);
     double lost = 0;
     for (std::size_t head = 0; head < config_.groups; ++head) {
-      const std::span<const Position> positions = slots_.positions(job.layer, head);
-      const std::span<const float> scores = head_scores(job.layer, head);
-      detail::LayerJob own = job;
-      own.summary = summarise(scores);
+      detail::LayerJob own = head_job(job, head);
       own.hard_limit = job.tokens;
-      planner_.protect(own, policy_.retention, positions, slots_.ordered(job.layer),
-                       job.protection.prefix_end, job.tokens);
-      const std::span<const Slot> kept = select(own, scores, head);
+      const std::span<const Slot> kept = select(own, head_scores(job.layer, head), head);
       add_plan(own, static_cast<std::uint32_t>(head), kept);
       lost += own.lost_mass / static_cast<double>(config_.groups);
     }
     job.lost_mass = lost;
+  }
+
+  /// Heads keep equally many tokens: as many as the one that would lose most needs.
+  void guard_heads(detail::LayerJob& job) {
+    std::size_t tokens = job.tokens;
+    for (std::size_t head = 0; head < config_.groups; ++head) {
+      detail::LayerJob own = head_job(job, head);
+      static_cast<void>(select(own, head_scores(job.layer, head), head));
+      tokens = std::max(tokens, own.tokens);
+    }
+    if (tokens > job.tokens) job.outcome = Outcome::guarded;
+    job.tokens = tokens;
+  }
+
+  [[nodiscard]] detail::LayerJob head_job(const detail::LayerJob& job, std::size_t head) {
+    detail::LayerJob own = job;
+    own.summary = summarise(head_scores(job.layer, head));
+    planner_.protect(own, policy_.retention, slots_.positions(job.layer, head),
+                     slots_.ordered(job.layer), job.protection.prefix_end, job.tokens);
+    return own;
   }
 
   [[nodiscard]] std::span<const Slot> select(detail::LayerJob& job, std::span<const float> scores,
@@ -713,7 +808,8 @@ class Pruner {
   [[nodiscard]] bool overwritten(Cache& cache) {
     if constexpr (OverwritableCache<Cache>) {
       const auto full = [&](const EvictionPlan& plan) {
-        return plan.tokens == layers_[plan.layer].bound && plan.head == all_heads;
+        return plan.tokens == layers_[plan.layer].bound && plan.head == all_heads &&
+               plan.kept.size() + 1 == plan.tokens;
       };
       if (step_tokens_ != 1 || !std::all_of(plans_.begin(), plans_.end(), full)) return false;
       for (const EvictionPlan& plan : plans_) overwrite(cache, plan);
@@ -728,8 +824,13 @@ class Pruner {
     for_each_dropped_range(plan, [&](Slot begin, Slot) { victim = begin; });
     cache.overwrite(plan.layer, victim);
     slots_.vacate(plan.layer, victim);
+    // A draft may be rejected, and the token then stays as it was.
+    if (!speculative()) forget(plan.layer, victim);
+  }
+
+  void forget(std::size_t layer, std::size_t slot) {
     for (std::size_t group = 0; group < config_.groups; ++group) {
-      scorer_.forget(plan.layer, group, victim);
+      scorer_.forget(layer, group, static_cast<Slot>(slot));
     }
   }
 
@@ -740,8 +841,9 @@ class Pruner {
     std::size_t dropped = 0;
     for (const detail::LayerJob& job : jobs_) {
       Layer& state = layers_[job.layer];
-      if (movable(job) && job.outcome != Outcome::postponed) state.since_round = 0;
-      if (job.outcome == Outcome::spread_out) {
+      const bool waits = job.outcome == Outcome::busy || job.outcome == Outcome::postponed;
+      if (!waits) state.since_round = 0;
+      if (job.outcome == Outcome::spread_out && job.before >= state.threshold) {
         state.threshold = std::min<std::uint64_t>(2 * state.threshold, state.bound);
       }
       dropped += job.before - slots_.held(job.layer);
@@ -774,13 +876,14 @@ class Pruner {
       const bool fits = slots_.held(layer) + tokens <= layers_[layer].bound;
       if (layers_[layer].tracked != 0 && !fits) refuse_room(layer);
     }
-    if ((config_.total_capacity != 0 || config_.total_bytes != 0) && over_total(cache, tokens)) {
-      detail::raise<std::length_error>(
-          "lethe: the total over all layers cannot be held: protected tokens, busy layers or "
-          "layers "
-          "with non-finite scores fill it; raise total_capacity or total_bytes");
-    }
+    if (over_caps(cache, tokens)) refuse_total();
     return dropped;
+  }
+
+  [[noreturn]] LETHE_COLD static void refuse_total() {
+    detail::raise<std::length_error>(
+        "lethe: the total over all layers cannot be held: protected tokens, busy layers or layers "
+        "with non-finite scores fill it; raise total_capacity or total_bytes");
   }
 
   [[noreturn]] LETHE_COLD void refuse_room(std::size_t layer) const {
@@ -830,9 +933,9 @@ class Pruner {
   }
 
   template <class Element>
-  void require_deferred(const Queries<Element>& queries) const {
-    const bool room = queries.first_query + queries.queries <= config_.deferred.queries;
-    if (!deferred_.active() || !room) {
+  void require_deferred(std::size_t layer, const Queries<Element>& queries) const {
+    const std::size_t waiting = deferred_.active() ? deferred_.waiting(layer) : 0;
+    if (!deferred_.active() || waiting + queries.queries > deferred_.capacity()) {
       detail::refuse("deferred.queries", std::to_string(config_.deferred.queries),
                      "it must be at least the queries of one step");
     }
@@ -864,7 +967,10 @@ class Pruner {
 
   void commit_layer(std::size_t layer, std::span<const std::uint32_t> accepted) {
     const std::size_t base = slots_.held(layer);
-    if (speculative()) drafts_.replay(layer, base, accepted, scorer_);
+    if (speculative()) {
+      if (slots_.vacant(layer) && !accepted.empty()) forget(layer, slots_.vacancy(layer));
+      drafts_.replay(layer, base, accepted, scorer_);
+    }
     if (deferred_.active()) deferred_.commit(layer, base, committed_, accepted);
     slots_.append(layer, accepted.size(), static_cast<Position>(committed_));
     layers_[layer].since_round += accepted.size();
@@ -910,6 +1016,7 @@ class Pruner {
   std::size_t step_tokens_ = 0;
   std::size_t queries_seen_ = 0;
   std::size_t next_layer_ = 0;
+  bool total_due_ = false;
 };
 
 }  // namespace lethe

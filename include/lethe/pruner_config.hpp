@@ -107,8 +107,12 @@ inline void check(const PrunerConfig& config, const PolicySettings& policy) {
   require(config.total_capacity == 0 || config.total_capacity >= 2 * config.layers,
           "total_capacity", config.total_capacity, "give each layer at least 2 tokens");
   check_deferred(config.deferred);
-  require(config.deferred.queries == 0 || config.deferred.heads % config.groups == 0, "groups",
-          config.groups, "choose a divisor of deferred.heads");
+  const std::size_t kv_heads = config.deferred.kv_heads;
+  require(config.deferred.queries == 0 ||
+              (config.deferred.heads % config.groups == 0 &&
+               (kv_heads % config.groups == 0 || config.groups % kv_heads == 0)),
+          "groups", config.groups,
+          "choose a divisor of deferred.heads that divides deferred.kv_heads or is a multiple");
   check_retention(policy.retention, config);
 }
 
