@@ -5,7 +5,8 @@
 
 namespace decoder {
 
-/// `text` fit for an error message: control characters become '?', the rest beyond 200 bytes "...". O(n).
+/// `text` fit for an error message: control characters become '?', the rest beyond 200 bytes "...".
+/// O(n).
 inline std::string one_line(std::string_view text) {
   constexpr std::size_t limit = 200;
   std::string line(text.substr(0, limit));
