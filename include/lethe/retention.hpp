@@ -24,9 +24,9 @@ struct Retention {
 
 /// Recent tokens protected in a layer of the given length, before any cap.
 [[nodiscard]] inline std::size_t recent_count(const Retention& retention, std::size_t tokens) {
-  const double share =
-      std::ceil(static_cast<double>(retention.recent_ratio) * static_cast<double>(tokens) - 1e-6);
-  const auto by_ratio = static_cast<std::size_t>(std::max(share, 0.0));
+  const double share = static_cast<double>(retention.recent_ratio) * static_cast<double>(tokens);
+  // A float holds 0.3 as a little more: 30% of 1,000 must be 300, not 301.
+  const auto by_ratio = static_cast<std::size_t>(std::max(std::ceil(share * (1 - 1e-7)), 0.0));
   return std::min(tokens, std::max(by_ratio, retention.recent_tokens));
 }
 
