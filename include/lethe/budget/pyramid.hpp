@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 
 #include "lethe/budget.hpp"
@@ -13,9 +12,10 @@ namespace lethe {
 struct PyramidBudgetConfig {
   /// Mean tokens a layer, protected ones included.
   std::size_t budget = 1024;
-  /// Steepness: the top layer gets budget / beta (PyramidKV's code: 20).
+  /// Steepness: the top layer gets 1 / beta of the mean share (PyramidKV's code: 20).
   std::size_t beta = 20;
-  /// No layer below this many tokens, else all get the mean (the observation window, 32).
+  /// Tokens every layer has before the rest is shared; when the top layer's share of the rest is
+  /// smaller than this, all layers get the mean (the observation window, 32).
   std::size_t window = 32;
 
   bool operator==(const PyramidBudgetConfig&) const = default;
@@ -34,21 +34,28 @@ class PyramidBudget {
 
   [[nodiscard]] Budget budget(const LayerScores& layer) const {
     const std::size_t tokens = layer.scores.size();
-    std::size_t low = config_.budget / config_.beta;
-    std::size_t high = 2 * config_.budget - low;
+    const std::size_t mean = config_.budget - std::min(config_.budget, config_.window);
+    std::size_t low = mean / config_.beta;
+    std::size_t high = 2 * mean - low;
     const std::size_t room = tokens - std::min(tokens, config_.window);
     if (high >= room) {
       high = room;
-      low = 2 * config_.budget - std::min(2 * config_.budget, high);
+      low = 2 * mean - std::min(2 * mean, high);
     }
-    const bool slopes = tokens >= high && high >= low && low >= config_.window;
-    if (!slopes || layer.layers < 2) return {.tokens = config_.budget};
-    const double step = static_cast<double>(high - low) / static_cast<double>(layer.layers - 1);
-    const double share = static_cast<double>(high) - static_cast<double>(layer.layer) * step;
-    return {.tokens = static_cast<std::size_t>(std::llround(share))};
+    const bool slopes = high >= low && low >= config_.window;
+    if (!slopes || layer.layers < 2 || mean == 0) return {.tokens = config_.budget};
+    return {.tokens = config_.window + rounded_share(layer, low, high)};
   }
 
  private:
+  /// high - layer x (high - low) / (layers - 1), to the nearest whole number, halves up.
+  [[nodiscard]] static std::size_t rounded_share(const LayerScores& layer, std::size_t low,
+                                                 std::size_t high) {
+    const std::size_t steps = layer.layers - 1;
+    const std::size_t twice = 2 * (high * steps - layer.layer * (high - low));
+    return (twice + steps) / (2 * steps);
+  }
+
   Config config_;
 };
 static_assert(BudgetAllocator<PyramidBudget>);
