@@ -1,6 +1,7 @@
 /// Lethe's segment breakpoint: keep the tokens before the scores fall off.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 
 #include "lethe/budget.hpp"
@@ -44,9 +45,7 @@ class SegmentBreakpoint {
   [[nodiscard]] Budget budget(const LayerScores& layer) const {
     const std::size_t tokens = layer.scores.size();
     if (!(layer.summary.maximum > 0.0f)) return spread_out(tokens);
-    const double level =
-        static_cast<double>(layer.summary.maximum) / static_cast<double>(config_.sparsity_ratio);
-    const std::size_t salient = count_at_least(layer.scores, static_cast<float>(level));
+    const std::size_t salient = count_at_least(layer.scores, level(layer.summary.maximum));
     const std::size_t boundary = segment_boundary(salient, tokens, config_.segments);
     if (boundary >= tokens) return spread_out(tokens);
     return {.tokens = layer.protected_tokens + unprotected_among_best(layer, boundary),
@@ -54,6 +53,13 @@ class SegmentBreakpoint {
   }
 
  private:
+  /// The least float that is not below maximum / tau.
+  [[nodiscard]] float level(float maximum) const {
+    const double exact = static_cast<double>(maximum) / static_cast<double>(config_.sparsity_ratio);
+    const float rounded = static_cast<float>(exact);
+    return static_cast<double>(rounded) < exact ? std::nextafter(rounded, maximum) : rounded;
+  }
+
   [[nodiscard]] static Budget spread_out(std::size_t tokens) {
     return {.tokens = tokens, .spread_out = true, .breakpoint = tokens};
   }
