@@ -92,8 +92,9 @@ class Rasr {
     const bool small = std::all_of(shift_.begin(), shift_.end(), [](std::int64_t shift) {
       return shift >= 0 && shift < (std::int64_t{1} << 52);
     });
-    return small && in_range(decay_, -200) && in_range(growth_, 1) && in_range(newest_, 1) &&
-           in_range(next_, 1);
+    const std::int64_t most = std::int64_t{1} << 52;
+    return small && in_range(decay_, -150, 1) && in_range(growth_, 1, 151) &&
+           in_range(newest_, 1, most) && in_range(next_, 1, most);
   }
 
  private:
@@ -109,9 +110,10 @@ class Rasr {
     return detail::normalised(static_cast<double>(decay), 0);
   }
 
-  [[nodiscard]] static bool in_range(const detail::ScaledNumber& number, std::int64_t lowest) {
+  [[nodiscard]] static bool in_range(const detail::ScaledNumber& number, std::int64_t lowest,
+                                     std::int64_t highest) {
     return number.mantissa >= 0.5 && number.mantissa < 1.0 && number.exponent >= lowest &&
-           number.exponent < (std::int64_t{1} << 52);
+           number.exponent <= highest;
   }
 
   [[nodiscard]] std::size_t offset(std::size_t layer, std::size_t group) const {
@@ -147,7 +149,10 @@ class Rasr {
     const std::span<float> rows{scores_.data() + offset(layer, 0), shape_.groups * shape_.slots};
     const float factor = exponent > 126 ? 0.0f : std::ldexp(1.0f, -static_cast<int>(exponent));
     detail::scale(rows, factor);
-    for (float& score : rows) score = score < smallest_score ? 0.0f : score;
+    // Tested on its bits, so that a NaN is not lost under -ffast-math.
+    for (float& score : rows) {
+      if (is_finite(score) && score < smallest_score) score = 0.0f;
+    }
   }
 
   ScoreShape shape_;

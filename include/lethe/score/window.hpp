@@ -98,7 +98,10 @@ class WindowMass {
   }
 
   [[nodiscard]] bool valid() const {
-    return queries_ >= 0 && queries_ < (std::int64_t{1} << 62) && config_.pool % 2 == 1 &&
+    const bool past = std::all_of(row_query_.begin(), row_query_.end(), [this](std::int64_t query) {
+      return query >= 0 && query <= queries_;
+    });
+    return past && queries_ < (std::int64_t{1} << 62) && config_.pool % 2 == 1 &&
            config_.pooling <= Pooling::mean;
   }
 
