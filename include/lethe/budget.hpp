@@ -74,12 +74,14 @@ struct Claim {
 
 namespace detail {
 
-[[nodiscard]] inline double share(const Claim& claim, double level) {
+[[nodiscard]] LETHE_EXACT inline double share(const Claim& claim, double level) {
+  LETHE_EXACT_BODY
   return std::clamp(level * claim.weight, static_cast<double>(claim.floor),
                     static_cast<double>(claim.ceiling));
 }
 
-[[nodiscard]] inline double total_cost(std::span<const Claim> claims, double level) {
+[[nodiscard]] LETHE_EXACT inline double total_cost(std::span<const Claim> claims, double level) {
+  LETHE_EXACT_BODY
   double cost = 0;
   for (const Claim& claim : claims) {
     cost += std::floor(share(claim, level)) * static_cast<double>(claim.cost);
@@ -88,7 +90,8 @@ namespace detail {
 }
 
 /// The largest level whose whole tokens still fit the total.
-[[nodiscard]] inline double find_level(std::span<const Claim> claims, double total) {
+[[nodiscard]] LETHE_EXACT inline double find_level(std::span<const Claim> claims, double total) {
+  LETHE_EXACT_BODY
   double low = 0;
   double high = 1;
   while (total_cost(claims, high) <= total && high < 1e18) high *= 2;

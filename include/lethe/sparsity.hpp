@@ -77,7 +77,8 @@ LETHE_EXACT inline MassSummary fold(const SummaryLanes& lanes, std::size_t count
 
 /// Hoyer sparsity (sqrt(n) - |a|_1 / |a|_2) / (sqrt(n) - 1), in [0, 1]; 1: all mass on one token.
 /// 1 for a single token, 0 when every score is zero. Lethe, equation 1.
-[[nodiscard]] inline double hoyer_sparsity(const MassSummary& summary) {
+[[nodiscard]] LETHE_EXACT inline double hoyer_sparsity(const MassSummary& summary) {
+  LETHE_EXACT_BODY
   if (!(summary.square_sum > 0)) return 0;
   if (summary.count <= 1) return 1;
   const double root = std::sqrt(static_cast<double>(summary.count));
