@@ -89,9 +89,10 @@ std::string path_of(const Frame& frame, const Series& line) {
   bool is_open = false;
   for (std::size_t i = 0; i < std::min(line.x.size(), line.y.size()); ++i) {
     const bool is_drawn = std::isfinite(line.y[i]);
-    if (is_drawn)
-      path += (is_open ? "L" : "M") + number(frame.to_x(line.x[i])) + " " +
-              number(frame.to_y(line.y[i]));
+    if (is_drawn) {
+      path += is_open ? 'L' : 'M';
+      path += number(frame.to_x(line.x[i])) + " " + number(frame.to_y(line.y[i]));
+    }
     is_open = is_drawn;
   }
   return path;
