@@ -32,13 +32,15 @@ struct ContiguousLayer {
 template <class Element>
 class ContiguousCache {
  public:
-  /// Throws std::invalid_argument for a layer without keys, heads or channels.
+  /// Throws std::invalid_argument for a layer without keys, heads, channels, strides or room.
   explicit ContiguousCache(std::vector<ContiguousLayer<Element>> layers)
       : layers_(std::move(layers)), sizes_(layers_.size(), 0) {
     for (const auto& layer : layers_) {
-      detail::require(layer.keys != nullptr, "keys", 0, "give each layer a base pointer");
-      detail::require(layer.heads >= 1, "heads", layer.heads, "give each layer at least 1 KV head");
-      detail::require(layer.dimension >= 1, "dimension", layer.dimension, "give channels");
+      detail::check_rows("keys", layer.keys, layer.heads, layer.dimension, layer.key_strides);
+      detail::require(layer.capacity >= 1, "capacity", layer.capacity,
+                      "give the most tokens the arrays hold");
+      if (layer.values == nullptr) continue;
+      detail::check_rows("values", layer.values, layer.heads, layer.dimension, layer.value_strides);
     }
   }
 

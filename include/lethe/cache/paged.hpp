@@ -34,7 +34,8 @@ struct PagedLayer {
 template <class Element, class FreeBlock>
 class PagedCache {
  public:
-  /// blocks: most blocks a layer's table holds. Throws std::invalid_argument for zero sizes.
+  /// blocks: most blocks a layer's table holds. Throws std::invalid_argument for sizes of zero and
+  /// for a layer without keys, heads, channels or strides.
   PagedCache(std::vector<PagedLayer<Element>> layers, std::size_t block_tokens, std::size_t blocks,
              FreeBlock free_block)
       : layers_(std::move(layers)),
@@ -45,6 +46,7 @@ class PagedCache {
         free_block_(std::move(free_block)) {
     detail::require(block_tokens >= 1, "block_tokens", block_tokens, "choose at least 1 token");
     detail::require(blocks >= 1, "blocks", blocks, "choose at least 1 block");
+    for (const auto& layer : layers_) check(layer);
     for (auto& table : tables_) table.reserve(blocks);
   }
 
@@ -72,6 +74,12 @@ class PagedCache {
     sizes_[layer] += count;
   }
 
+  /// Drops the last tokens, so that `count` are left; blocks that fall empty go.
+  void truncate(std::size_t layer, std::size_t count) {
+    LETHE_ASSERT(count <= sizes_[layer]);
+    shrink(layer, count);
+  }
+
   /// The first `tokens` slots lie in blocks shared with other sequences: they stay as they are.
   void share_prefix(std::size_t layer, std::size_t tokens) { shared_[layer] = tokens; }
 
@@ -93,8 +101,9 @@ class PagedCache {
       const std::size_t first = plan.head == all_heads ? 0 : plan.head;
       const std::size_t last = plan.head == all_heads ? rows.heads : first + 1;
       for (std::size_t head = first; head < last; ++head) pack(plan, head);
-      if (last == rows.heads) shrink(plan.layer, plan.kept.size());
     }
+    // Only now, for the plans of a layer's other heads need its blocks.
+    for (const EvictionPlan& plan : plans) shrink(plan.layer, plan.kept.size());
   }
 
   void read_keys(std::size_t layer, std::size_t head, std::size_t first,
@@ -115,6 +124,16 @@ class PagedCache {
   }
 
  private:
+  static void check(const PagedLayer<Element>& layer) {
+    detail::check_rows("keys", layer.keys, layer.heads, layer.dimension, layer.key_strides);
+    detail::require(layer.key_block_stride >= 1, "key_block_stride", layer.key_block_stride,
+                    "give the elements from one block to the next");
+    if (layer.values == nullptr) return;
+    detail::check_rows("values", layer.values, layer.heads, layer.dimension, layer.value_strides);
+    detail::require(layer.value_block_stride >= 1, "value_block_stride", layer.value_block_stride,
+                    "give the elements from one block to the next");
+  }
+
   [[nodiscard]] Element* row(std::size_t layer, Element* base, std::size_t block_stride,
                              const Strides& strides, std::size_t head, std::size_t slot) const {
     const std::size_t block = tables_[layer][slot / block_tokens_];

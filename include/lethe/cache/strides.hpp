@@ -21,6 +21,21 @@ struct Strides {
 
 namespace detail {
 
+/// Refuses a layer's rows that cannot be. `name`: of the base pointer.
+template <class Element>
+void check_rows(const char* name, const Element* base, std::size_t heads, std::size_t dimension,
+                const Strides& strides) {
+  require(base != nullptr, name, 0, "give each layer a base pointer");
+  require(heads >= 1, "heads", heads, "give each layer at least 1 KV head");
+  require(dimension >= 1, "dimension", dimension, "give the channels of a head");
+  require(strides.token >= 1, "strides.token", strides.token,
+          "give the elements from one token to the next");
+  require(strides.channel >= 1, "strides.channel", strides.channel,
+          "give the elements from one channel to the next");
+  require(strides.head >= 1 || heads == 1, "strides.head", strides.head,
+          "give the elements from one head to the next");
+}
+
 /// Copies one token's channels of one head.
 template <class Element>
 void copy_row(Element* to, const Element* from, std::size_t channels, std::size_t stride) {
