@@ -6,6 +6,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <type_traits>
 
@@ -153,7 +154,9 @@ LETHE_EXACT inline void scaled_logits(float* LETHE_RESTRICT out, const Element* 
   LETHE_EXACT_BODY
   for (std::size_t i = 0; i < count; ++i) out[i] = to_float(row[i * stride]) * scale;
   if (softcap == 0.0f) return;
-  for (std::size_t i = 0; i < count; ++i) out[i] = softcap * std::tanh(out[i] / softcap);
+  // One reciprocal, taken here: -ffast-math would take one, or not, as it pleases.
+  const float inverse = 1.0f / softcap;
+  for (std::size_t i = 0; i < count; ++i) out[i] = softcap * std::tanh(out[i] * inverse);
 }
 
 /// out[i] = exp(logit[i] - lse), or added to out when `adds`.
@@ -174,10 +177,12 @@ inline constexpr float natural_log_of_two = 0.693147180559945f;
   return base == LogBase::two ? lse * natural_log_of_two : lse;
 }
 
-/// Log-sum-exp of one row, by a running maximum over tiles.
+/// Log-sum-exp of one row, by a running maximum over tiles. Infinite, so that all shares are 0,
+/// for a row masked throughout.
 template <class Element>
-[[nodiscard]] float row_log_sum_exp(const Logits<Element>& logits, const Element* row,
-                                    std::size_t count) {
+[[nodiscard]] LETHE_EXACT inline float row_log_sum_exp(const Logits<Element>& logits,
+                                                       const Element* row, std::size_t count) {
+  LETHE_EXACT_BODY
   MassTile tile;
   float maximum = -3.0e38f;
   double sum = 0;
@@ -189,9 +194,12 @@ template <class Element>
         maximum,
         *std::max_element(tile.begin(), tile.begin() + static_cast<std::ptrdiff_t>(length)));
     sum *= std::exp(static_cast<double>(maximum) - static_cast<double>(peak));
-    for (std::size_t i = 0; i < length; ++i) sum += static_cast<double>(exact_exp(tile[i] - peak));
+    for (std::size_t i = 0; i < length; ++i) {
+      sum = sum + static_cast<double>(exact_exp(tile[i] - peak));
+    }
     maximum = peak;
   }
+  if (sum == 0) return std::numeric_limits<float>::infinity();
   return maximum + static_cast<float>(std::log(sum));
 }
 
