@@ -1,0 +1,205 @@
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <random>
+
+#include "commands.hpp"
+#include "interrupt.hpp"
+#include "machine.hpp"
+#include "output.hpp"
+#include "progress.hpp"
+#include "report_text.hpp"
+#include "workbench.hpp"
+
+namespace decoder {
+namespace {
+
+using nlohmann::json;
+using Clock = std::chrono::steady_clock;
+
+constexpr std::size_t turn = 8;  // steps: runs take turns, so that noise meets all alike
+
+double since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+double median(std::vector<double> values) {
+  if (values.empty()) return 0;
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+/// Sequences of one policy that are decoded in lockstep.
+class Batch {
+ public:
+  Batch(const Workbench& bench, const PolicyChoice& choice, std::size_t size)
+      : policy_(choice.policy) {
+    for (std::size_t i = 0; i < size; ++i)
+      sequences_.push_back(std::make_unique<Sequence>(make_sequence(bench, choice)));
+    for (const auto& sequence : sequences_) pointers_.push_back(sequence.get());
+  }
+
+  void prefill(Workbench& bench, std::span<const std::int32_t> tokens, Progress& progress) {
+    const auto start = Clock::now();
+    for (const auto& sequence : sequences_) read_tokens(bench, *sequence, tokens, progress);
+    prefill_seconds_ = since(start);
+    prefill_tokens_ = tokens.size() * sequences_.size();
+  }
+
+  void decode(Workbench& bench, std::span<const std::int32_t> tokens) {
+    bench.decoder.reset_timings();
+    const auto start = Clock::now();
+    for (const std::int32_t token : tokens) {
+      const std::vector<std::int32_t> same(sequences_.size(), token);
+      bench.decoder.step(pointers_, same);
+    }
+    const double spent = since(start);
+    speeds_.push_back(static_cast<double>(tokens.size() * sequences_.size()) / spent);
+    add(bench.decoder.timings());
+    for (const auto& sequence : sequences_) bytes_ += sequence->cache.resident_bytes();
+  }
+
+  double speed() const { return median(speeds_); }
+
+  json results() const {
+    return {{"policy", policy_},
+            {"label", policy_label(policy_)},
+            {"prefill_tokens_per_second", static_cast<double>(prefill_tokens_) / prefill_seconds_},
+            {"tokens_per_second", speed()},
+            {"cache_bytes", static_cast<double>(bytes_) /
+                                static_cast<double>(std::max<std::size_t>(1, speeds_.size()))},
+            {"pruner_share", total_ > 0 ? pruner_ / total_ : 0}};
+  }
+
+ private:
+  void add(const Timings& timings) {
+    total_ += timings.total;
+    pruner_ += timings.make_room + timings.observe + timings.commit;
+  }
+
+  std::string policy_;
+  std::vector<std::unique_ptr<Sequence>> sequences_;
+  std::vector<Sequence*> pointers_;
+  std::vector<double> speeds_;
+  std::size_t bytes_ = 0;
+  double total_ = 0;
+  double pruner_ = 0;
+  double prefill_seconds_ = 0;
+  std::size_t prefill_tokens_ = 0;
+};
+
+/// Tokens drawn evenly: any text would do for speed, and this one needs no file.
+std::vector<std::int32_t> random_tokens(const Workbench& bench, std::size_t count) {
+  std::mt19937 random(1);
+  std::vector<std::int32_t> tokens(count);
+  for (auto& token : tokens)
+    token = static_cast<std::int32_t>(random() % bench.model.config().vocabulary);
+  return tokens;
+}
+
+class Bench {
+ public:
+  Bench(Workbench& bench, const BenchOptions& options) : bench_(bench), options_(options) {}
+
+  void measure(std::size_t context, std::size_t batch) {
+    const auto tokens = random_tokens(bench_, context + options_.tokens);
+    const std::span<const std::int32_t> all(tokens);
+    auto batches = make(context, batch);
+    {
+      Progress progress("Prefill of " + std::to_string(context), context * batch * batches.size());
+      for (auto& each : batches) each->prefill(bench_, all.first(context), progress);
+    }
+    decode(batches, all.subspan(context));
+    if (!is_interrupted()) note(batches, context, batch);
+  }
+
+  json results() const {
+    return {
+        {"kind", "bench"},
+        {"interrupted", is_interrupted()},
+        {"model", bench_.describe()},
+        {"machine", describe_machine(bench_.decoder.threads())},
+        {"settings",
+         {{"budget", options_.budget.budget}, {"tokens", options_.tokens}, {"date", date_now()}}},
+        {"points", points_}};
+  }
+
+ private:
+  using Batches = std::vector<std::unique_ptr<Batch>>;
+
+  Batches make(std::size_t context, std::size_t batch) const {
+    const std::size_t total = context + options_.tokens;
+    Batches batches;
+    for (const std::string& policy : options_.policies) {
+      const PolicyChoice choice{.policy = policy,
+                                .budget = parse_budget(options_.budget.budget, total),
+                                .pinned = 0,
+                                .capacity = total};
+      batches.push_back(std::make_unique<Batch>(bench_, choice, batch));
+    }
+    return batches;
+  }
+
+  void decode(Batches& batches, std::span<const std::int32_t> tokens) {
+    Progress progress("Decoding", tokens.size() * batches.size());
+    while (!tokens.empty() && !is_interrupted()) {
+      const std::size_t steps = std::min(turn, tokens.size());
+      for (auto& each : batches) {
+        each->decode(bench_, tokens.first(steps));
+        progress.advance(steps);
+      }
+      tokens = tokens.subspan(steps);
+    }
+  }
+
+  void note(const Batches& batches, std::size_t context, std::size_t batch) {
+    for (const auto& each : batches) {
+      json point = each->results();
+      point["context"] = context;
+      point["batch"] = batch;
+      point["ratio"] = each->speed() / batches.front()->speed();
+      points_.push_back(std::move(point));
+    }
+  }
+
+  Workbench& bench_;
+  const BenchOptions& options_;
+  json points_ = json::array();
+};
+
+void print(const json& results) {
+  std::vector<std::vector<std::string>> rows{{"policy", "context", "batch", "prefill tokens/s",
+                                              "decode tokens/s", "to the first", "cache",
+                                              "pruner"}};
+  for (const json& point : results.at("points"))
+    rows.push_back(
+        {point.at("label"), point.at("context").dump(), point.at("batch").dump(),
+         report::figure(point.at("prefill_tokens_per_second")),
+         report::figure(point.at("tokens_per_second")), report::fixed(point.at("ratio"), 2) + "x",
+         report::bytes(point.at("cache_bytes")), report::percent(point.at("pruner_share"))});
+  std::printf("%s, %s threads, medians over turns of %zu steps\n\n%s",
+              results.at("model").at("name").get<std::string>().c_str(),
+              results.at("machine").at("threads").dump().c_str(), turn, text_table(rows).c_str());
+}
+
+}  // namespace
+
+int bench(const BenchOptions& options) {
+  for (const std::string& policy : options.policies) policy_label(policy);
+  check_writable(options.output.json);
+  Workbench workbench(options.model);
+  for (const std::size_t context : options.contexts)
+    check_context(workbench, context, options.tokens);
+  Bench all(workbench, options);
+  for (const std::size_t context : options.contexts)
+    for (const std::size_t batch : options.batches)
+      if (!is_interrupted()) all.measure(context, batch);
+  const json results = all.results();
+  print(results);
+  write_json(options.output.json, results);
+  return exit_status();
+}
+
+}  // namespace decoder

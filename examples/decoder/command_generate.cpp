@@ -1,0 +1,102 @@
+#include <chrono>
+#include <cstdio>
+
+#include "commands.hpp"
+#include "interrupt.hpp"
+#include "loops.hpp"
+#include "machine.hpp"
+#include "output.hpp"
+#include "report_text.hpp"
+#include "run.hpp"
+#include "utf8.hpp"
+#include "workbench.hpp"
+
+namespace decoder {
+namespace {
+
+using nlohmann::json;
+
+PolicyChoice choose(const GenerateOptions& options, std::size_t prompt) {
+  const std::size_t total = prompt + options.tokens;
+  return {.policy = options.policy,
+          .budget = parse_budget(options.budget.budget, total),
+          .pinned = options.budget.is_pinned ? prompt : 0,
+          .capacity = total};
+}
+
+/// Writes tokens until an end token, the wanted number, or Ctrl-C.
+void write_text(Workbench& bench, Run& run, std::size_t tokens) {
+  Utf8Stream stream;
+  const auto show = [](const std::string& text) {
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    std::fflush(stdout);
+  };
+  while (run.text().size() < tokens && !is_interrupted()) {
+    if (!run.decode_one(bench)) break;
+    show(stream.push(bench.tokenizer.piece(run.text().back())));
+  }
+  show(stream.flush() + "\n");
+}
+
+void print_statistics(const json& results) {
+  const json& run = results.at("runs").at(0);
+  const auto line = [](const char* what, const std::string& value) {
+    std::fprintf(stderr, "%-24s %s\n", what, value.c_str());
+  };
+  const json& speed = run.at("speed");
+  const json& memory = run.at("memory");
+  line("policy", run.at("label").get<std::string>());
+  line("prompt tokens", results.at("text").at("prompt_tokens").dump());
+  line("generated tokens", speed.at("tokens").dump());
+  line("tokens per second", report::figure(speed.at("tokens_per_second").get<double>()));
+  line("cache bytes, mean", report::bytes(memory.at("mean_bytes").get<double>()));
+  line("cache bytes, peak", report::bytes(memory.at("peak_bytes").get<double>()));
+  line("kept tokens, mean", report::fixed(run.at("kept").at("mean_tokens").get<double>(), 0));
+  line("rounds", run.at("rounds").at("count").dump());
+  if (run.contains("phases"))
+    line("time in the pruner", report::percent(run.at("phases").at("share").get<double>()));
+  line("repetition", results.at("text").at("loops").at("verdict").get<std::string>());
+}
+
+json results_of(const GenerateOptions& options, const Workbench& bench, const Run& run,
+                std::size_t prompt) {
+  return {{"kind", "generate"},
+          {"interrupted", is_interrupted()},
+          {"model", bench.describe()},
+          {"machine", describe_machine(bench.decoder.threads())},
+          {"settings",
+           {{"prompt", options.prompt},
+            {"policy", options.policy},
+            {"budget", options.budget.budget},
+            {"pinned", options.budget.is_pinned},
+            {"temperature", options.sampling.temperature},
+            {"top_p", options.sampling.top_p},
+            {"seed", options.sampling.seed}}},
+          {"text",
+           {{"prompt_tokens", prompt},
+            {"tokens", run.text().size()},
+            {"text", bench.tokenizer.decode(run.text())},
+            {"loops", loop_results(run.text())}}},
+          {"runs", json::array({run.results()})}};
+}
+
+}  // namespace
+
+int exit_status() noexcept { return is_interrupted() ? 130 : 0; }
+
+int generate(const GenerateOptions& options) {
+  policy_label(options.policy);
+  check_writable(options.output.json);
+  Workbench bench(options.model);
+  const auto prompt = encode_prompt(bench, options.prompt, options.is_chat, options.is_raw);
+  check_context(bench, prompt.size(), options.tokens);
+  Run run(bench, choose(options, prompt.size()), options.sampling);
+  run.prefill(bench, prompt);
+  write_text(bench, run, options.tokens);
+  const json results = results_of(options, bench, run, prompt.size());
+  if (options.shows_statistics) print_statistics(results);
+  write_json(options.output.json, results);
+  return exit_status();
+}
+
+}  // namespace decoder

@@ -1,0 +1,143 @@
+#include "run.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <limits>
+
+#include "interrupt.hpp"
+#include "loops.hpp"
+#include "machine.hpp"
+
+namespace decoder {
+namespace {
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+void add(Timings& sum, const Timings& part) {
+  sum.total += part.total;
+  sum.make_room += part.make_room;
+  sum.observe += part.observe;
+  sum.commit += part.commit;
+}
+
+}  // namespace
+
+nlohmann::json loop_results(std::span<const std::int32_t> text) {
+  const LoopReport loops = find_loops(text);
+  return {{"verdict", name(loops.verdict)},         {"tokens", loops.tokens},
+          {"looped_tokens", loops.looped_tokens},   {"loop_rate", loops.loop_rate},
+          {"longest_tokens", loops.longest.tokens}, {"longest_period", loops.longest.period},
+          {"ends_in_loop", loops.ends_in_loop},     {"repeated_ngrams", loops.repeated_ngrams}};
+}
+
+Run::Run(const Workbench& bench, const PolicyChoice& choice, const SamplingOptions& sampling)
+    : choice_(choice),
+      sequence_(make_sequence(bench, choice)),
+      sampler_(
+          {.temperature = sampling.temperature, .top_p = sampling.top_p, .seed = sampling.seed}),
+      recorder_(bench.model.config().layers, choice.capacity) {
+  sequence_.on_round = [this](const lethe::RoundStatistics& round) { recorder_.add(round); };
+}
+
+void Run::prefill(Workbench& bench, std::span<const std::int32_t> prompt) {
+  const std::size_t before = resident_set_bytes();
+  Progress progress("Reading", prompt.size());
+  const auto logits = read_tokens(bench, sequence_, prompt, progress);
+  logits_.assign(logits.begin(), logits.end());
+  note_memory(before);
+}
+
+void Run::decode(Workbench& bench, std::size_t tokens, std::span<const std::int32_t> given) {
+  const std::size_t before = resident_set_bytes();
+  const std::size_t first = text_.size();
+  bench.decoder.reset_timings();
+  const double start = now();
+  for (std::size_t i = 0; i < tokens && !is_interrupted(); ++i) {
+    const std::size_t at = text_.size();
+    const std::int32_t token = at < given.size() ? given[at] : draw(bench);
+    take(bench, token);
+  }
+  const double spent = now() - start;
+  seconds_ += spent;
+  add(timings_, bench.decoder.timings());
+  note_memory(before);
+  if (text_.size() == first) return;
+  speed_seen_.push_back(sequence_.position);
+  speed_.push_back(static_cast<double>(text_.size() - first) / spent);
+}
+
+bool Run::decode_one(Workbench& bench) {
+  const double start = now();
+  const std::int32_t token = sampler_(logits_);
+  if (bench.tokenizer.is_end(token)) return false;
+  bench.decoder.reset_timings();
+  take(bench, token);
+  seconds_ += now() - start;
+  add(timings_, bench.decoder.timings());
+  return true;
+}
+
+void Run::take(Workbench& bench, std::int32_t token) {
+  const auto logits = bench.decoder.step(sequence_, token);
+  logits_.assign(logits.begin(), logits.end());
+  text_.push_back(token);
+  recorder_.sample(sequence_.cache, sequence_.position);
+}
+
+std::int32_t Run::draw(const Workbench& bench) {
+  for (const std::int32_t end : bench.ends)
+    logits_[static_cast<std::size_t>(end)] = -std::numeric_limits<float>::infinity();
+  return sampler_(logits_);
+}
+
+void Run::note_memory(std::size_t before) {
+  const std::size_t after = resident_set_bytes();
+  growth_ += static_cast<double>(after) - static_cast<double>(before);
+  peak_growth_ = std::max(peak_growth_, growth_);
+  peak_resident_set_ = std::max(peak_resident_set_, after);
+}
+
+double Run::tokens_per_second() const {
+  return seconds_ > 0 ? static_cast<double>(text_.size()) / seconds_ : 0;
+}
+
+nlohmann::json Run::phases() const {
+  const double plan = recorder_.plan_seconds();
+  const double apply = recorder_.apply_seconds();
+  const double pruner = timings_.make_room + timings_.observe + timings_.commit;
+  return {{"tokens", text_.size()},
+          {"observe_seconds", timings_.observe},
+          {"plan_seconds", plan},
+          {"apply_seconds", apply},
+          {"other_seconds", std::max(0.0, pruner - timings_.observe - plan - apply)},
+          {"step_seconds", timings_.total},
+          {"share", timings_.total > 0 ? pruner / timings_.total : 0}};
+}
+
+nlohmann::json Run::results() const {
+  nlohmann::json json{
+      {"policy", choice_.policy},
+      {"label", policy_label(choice_.policy)},
+      {"speed",
+       {{"tokens", text_.size()},
+        {"seconds", seconds_},
+        {"tokens_per_second", tokens_per_second()},
+        {"over_time", {{"tokens", speed_seen_}, {"tokens_per_second", speed_}}}}},
+      {"memory",
+       {{"mean_bytes", recorder_.mean_bytes()},
+        {"peak_bytes", recorder_.peak_bytes()},
+        {"resident_set_growth", peak_growth_},
+        {"resident_set_peak", peak_resident_set_},
+        {"over_time", recorder_.bytes_over_time()}}},
+      {"kept", {{"mean_tokens", recorder_.mean_kept()}, {"over_time", recorder_.kept_over_time()}}},
+      {"rounds", recorder_.rounds()}};
+  if (choice_.policy == "none") return json;
+  json["budget"] = choice_.budget;
+  json["phases"] = phases();
+  json["sparsity"] = {{"over_time", recorder_.sparsity_over_time()}};
+  return json;
+}
+
+}  // namespace decoder

@@ -1,0 +1,70 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "decoder.hpp"
+#include "recorder.hpp"
+#include "sampler.hpp"
+#include "workbench.hpp"
+
+namespace decoder {
+
+/// Repetition in a text, as the report takes it.
+nlohmann::json loop_results(std::span<const std::int32_t> text);
+
+/// One sequence that decodes alone, and all that is measured while it does.
+class Run {
+ public:
+  /// @param sampling  how it writes its own text
+  Run(const Workbench& bench, const PolicyChoice& choice, const SamplingOptions& sampling);
+  Run(const Run&) = delete;
+  Run& operator=(const Run&) = delete;
+
+  /// Reads the prompt.
+  void prefill(Workbench& bench, std::span<const std::int32_t> prompt);
+
+  /// Decodes `tokens` tokens: those of `given` where it has them, else its own, drawn from the
+  /// logits and never an end token. Ends early when interrupted.
+  void decode(Workbench& bench, std::size_t tokens, std::span<const std::int32_t> given);
+
+  /// Draws and decodes one token; false, and nothing done, when an end token was drawn.
+  bool decode_one(Workbench& bench);
+
+  /// What it has decoded so far, the prompt left out.
+  const std::vector<std::int32_t>& text() const { return text_; }
+  /// Tokens per second of decoding, drawing included; 0 before any.
+  double tokens_per_second() const;
+  /// Mean of the cache's resident bytes.
+  double mean_bytes() const { return recorder_.mean_bytes(); }
+  const std::string& policy() const { return choice_.policy; }
+
+  /// Speed, memory, kept tokens, rounds and time by phase, as the report takes them.
+  nlohmann::json results() const;
+
+ private:
+  std::int32_t draw(const Workbench& bench);
+  void take(Workbench& bench, std::int32_t token);
+  void note_memory(std::size_t before);
+  nlohmann::json phases() const;
+
+  PolicyChoice choice_;
+  Sequence sequence_;
+  Sampler sampler_;
+  Recorder recorder_;
+  std::vector<float> logits_;
+  std::vector<std::int32_t> text_;
+  double seconds_ = 0;
+  Timings timings_;
+  std::vector<std::size_t> speed_seen_;
+  std::vector<double> speed_;
+  double growth_ = 0;
+  double peak_growth_ = 0;
+  std::size_t peak_resident_set_ = 0;
+};
+
+}  // namespace decoder

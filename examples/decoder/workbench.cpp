@@ -1,0 +1,131 @@
+#include "workbench.hpp"
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <utility>
+
+#include "chat.hpp"
+#include "error.hpp"
+#include "interrupt.hpp"
+#include "one_line.hpp"
+#include "report_text.hpp"
+
+namespace decoder {
+namespace {
+
+constexpr const char* demo_model = "build/models/SmolLM2-135M-Instruct.Q4_1.gguf";
+
+struct NamedPolicy {
+  std::string_view name;
+  std::string_view label;
+};
+
+constexpr std::array<NamedPolicy, 7> policies{{{"none", "Whole cache"},
+                                               {"lethe", "Lethe"},
+                                               {"h2o", "H2O"},
+                                               {"tova", "TOVA"},
+                                               {"snapkv", "SnapKV"},
+                                               {"streaming", "StreamingLLM"},
+                                               {"random", "Random"}}};
+
+std::string find_model(const ModelOptions& options) {
+  if (!options.file.empty()) return options.file;
+  if (std::filesystem::exists(demo_model)) return demo_model;
+  throw Error(
+      std::string("no model: give one with -m FILE.gguf, or run scripts/demo.sh once, which "
+                  "puts one at ") +
+      demo_model);
+}
+
+std::vector<std::int32_t> end_tokens(const Tokenizer& tokenizer) {
+  std::vector<std::int32_t> ends;
+  for (std::size_t id = 0; id < tokenizer.size(); ++id)
+    if (tokenizer.is_end(static_cast<std::int32_t>(id)))
+      ends.push_back(static_cast<std::int32_t>(id));
+  return ends;
+}
+
+bool has_chat_template(const gguf::File& file) { return file.has("tokenizer.chat_template"); }
+
+}  // namespace
+
+Workbench::Workbench(const ModelOptions& options)
+    : file(find_model(options)),
+      model(gguf::File::open(file), options.threads),
+      tokenizer(model.file()),
+      decoder(model, options.threads),
+      cache_type(parse_cache_type(options.cache_type)),
+      ends(end_tokens(tokenizer)) {}
+
+nlohmann::json Workbench::describe() const {
+  const ModelConfig& config = model.config();
+  const KVCache cache(config, cache_type, 1);
+  return {{"name", config.name.empty() ? std::filesystem::path(file).filename().string()
+                                       : one_line(config.name)},
+          {"file", file},
+          {"file_size", report::bytes(static_cast<double>(std::filesystem::file_size(file)))},
+          {"architecture", config.architecture},
+          {"layers", config.layers},
+          {"query_heads", config.heads},
+          {"kv_heads", config.kv_heads},
+          {"head_channels", config.head_dim},
+          {"context", config.context},
+          {"cache_type", name(cache_type)},
+          {"cache_bytes_per_token", cache.token_bytes(0) * config.layers}};
+}
+
+Sequence make_sequence(const Workbench& bench, const PolicyChoice& choice) {
+  const ModelConfig& config = bench.model.config();
+  Pruner pruner =
+      make_pruner(choice.policy, {.budget = choice.budget, .pinned = choice.pinned}, config);
+  const bool is_whole = std::holds_alternative<std::monostate>(pruner);
+  const std::size_t most = is_whole ? choice.capacity : std::min(choice.budget, choice.capacity);
+  return {.cache = KVCache(config, bench.cache_type, most), .pruner = std::move(pruner)};
+}
+
+std::span<const float> read_tokens(Workbench& bench, Sequence& sequence,
+                                   std::span<const std::int32_t> tokens, Progress& progress) {
+  constexpr std::size_t piece = 256;
+  std::span<const float> logits;
+  while (!tokens.empty() && (logits.empty() || !is_interrupted())) {
+    const std::size_t count = std::min(piece, tokens.size());
+    logits = bench.decoder.prefill(sequence, tokens.first(count));
+    tokens = tokens.subspan(count);
+    progress.advance(count);
+  }
+  return logits;
+}
+
+std::string policy_label(std::string_view policy) {
+  const auto* found = std::find_if(policies.begin(), policies.end(),
+                                   [policy](const auto& known) { return known.name == policy; });
+  if (found != policies.end()) return std::string(found->label);
+  std::string known;
+  for (const auto& each : policies) known += (known.empty() ? "" : ", ") + std::string(each.name);
+  throw Error("--policy " + one_line(policy) + ": unknown; choose among " + known);
+}
+
+void check_context(const Workbench& bench, std::size_t prompt, std::size_t generated) {
+  const std::size_t context = bench.model.config().context;
+  if (prompt >= context)
+    throw Error("the prompt has " + std::to_string(prompt) + " tokens, the model's context holds " +
+                std::to_string(context) + ": shorten the prompt");
+  if (prompt + generated > context)
+    throw Error("a prompt of " + std::to_string(prompt) + " tokens and " +
+                std::to_string(generated) + " more exceed the model's context of " +
+                std::to_string(context) + ": give -n " + std::to_string(context - prompt) +
+                " or less");
+}
+
+std::vector<std::int32_t> encode_prompt(const Workbench& bench, const std::string& prompt,
+                                        bool is_chat, bool is_raw) {
+  const gguf::File& file = bench.model.file();
+  const bool uses_template = is_chat || (!is_raw && has_chat_template(file));
+  auto tokens =
+      bench.tokenizer.encode_prompt(uses_template ? apply_chat_template(file, prompt) : prompt);
+  if (tokens.empty()) throw Error("the prompt is empty: give some text with -p");
+  return tokens;
+}
+
+}  // namespace decoder
