@@ -107,6 +107,8 @@ class H2O : public Pruner<Rasr, UniformBudget> {
 
  private:
   static std::size_t half(const PrunerConfig& pruner, const H2OConfig& config) {
+    detail::require(config.recent_ratio >= 0.0f && config.recent_ratio <= 1.0f, "recent_ratio",
+                    config.recent_ratio, "choose a share from 0 to 1");
     const std::size_t kept =
         config.budget != 0 ? config.budget
                            : pruner.capacity - slack_tokens(pruner.slack_ratio, pruner.capacity);
@@ -139,7 +141,14 @@ class StreamingLLM : public Pruner<NoScore, UniformBudget> {
       : Pruner(pruner,
                {.retention = {.first_tokens = config.first_tokens,
                               .recent_tokens = std::numeric_limits<std::size_t>::max()}},
-               {}, {.budget = config.budget}) {}
+               {}, {.budget = checked(config)}) {}
+
+ private:
+  static std::size_t checked(const StreamingLLMConfig& config) {
+    detail::require(config.budget == 0 || config.budget > config.first_tokens, "budget",
+                    config.budget, "choose more than first_tokens, so that recent tokens stay");
+    return config.budget;
+  }
 };
 
 /// Random Attention (arXiv 2609.03430): a uniform draw and a recent buffer; with Scope::head and

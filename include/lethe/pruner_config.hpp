@@ -98,6 +98,8 @@ inline void check(const PrunerConfig& config, const PolicySettings& policy) {
   require(config.capacity < std::numeric_limits<Slot>::max(), "capacity", config.capacity,
           "choose fewer than 2^32 - 1 tokens");
   require(config.groups >= 1, "groups", config.groups, "choose 1, the KV heads or the query heads");
+  require(config.groups <= (std::size_t{1} << 48) / config.layers / config.capacity, "groups",
+          config.groups, "keep layers x capacity x groups within 2^48");
   require(config.slack_ratio >= 0.0f && config.slack_ratio < 1.0f, "slack_ratio",
           config.slack_ratio, "choose a share from 0 to below 1");
   require(config.max_lost_mass >= 0.0f && config.max_lost_mass <= 1.0f, "max_lost_mass",
