@@ -1,0 +1,17 @@
+# Compiles SOURCE without one MEMBER and reads the compiler's message.
+string(TOUPPER ${MEMBER} upper)
+execute_process(COMMAND ${COMPILER} -std=c++20 -fsyntax-only -I${INCLUDE} -DLACKS_${upper} ${SOURCE}
+                RESULT_VARIABLE status ERROR_VARIABLE message)
+if(MEMBER STREQUAL "nothing")
+  if(NOT status EQUAL 0)
+    message(FATAL_ERROR "a model does not compile:\n${message}")
+  endif()
+  return()
+endif()
+if(status EQUAL 0)
+  message(FATAL_ERROR "a cache without ${MEMBER} compiles")
+endif()
+string(FIND "${message}" "cache.${MEMBER}(" place)
+if(place EQUAL -1)
+  message(FATAL_ERROR "the message does not name cache.${MEMBER}:\n${message}")
+endif()

@@ -1,0 +1,20 @@
+// Does not compile: the message must name what the cache lacks.
+#include <lethe/lethe.hpp>
+
+struct Cache {
+#if !defined(LACKS_LAYERS)
+  std::size_t layers() const { return 1; }
+#endif
+#if !defined(LACKS_SIZE)
+  std::size_t size(std::size_t) const { return 0; }
+#endif
+#if !defined(LACKS_APPLY)
+  void apply(std::span<const lethe::EvictionPlan>) {}
+#endif
+};
+
+int main() {
+  lethe::policies::Lethe pruner{{.layers = 1, .capacity = 64}};
+  Cache cache;
+  pruner.make_room(cache, 1);
+}
