@@ -30,7 +30,14 @@ set(LETHE_HEADERS
     lethe/budget/hoyer.hpp
     lethe/budget/pyramid.hpp
     lethe/pruner_config.hpp
+    lethe/cache_checks.hpp
     lethe/planner.hpp
+    lethe/sequence_state.hpp
+    lethe/round/space.hpp
+    lethe/round/examine.hpp
+    lethe/round/totals.hpp
+    lethe/round/move.hpp
+    lethe/round/settle.hpp
     lethe/pruner.hpp
     lethe/policies.hpp
     lethe/lethe.hpp

@@ -1,6 +1,7 @@
 /// What a cache must offer to be pruned, and what more it may offer.
 #pragma once
 
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -119,6 +120,16 @@ template <KVCacheView Cache>
     return cache.state(layer);
   } else {
     return LayerState::prunable;
+  }
+}
+
+/// Bytes of one token in a layer; 1 where the cache does not say.
+template <KVCacheView Cache>
+[[nodiscard]] std::size_t token_bytes_of(const Cache& cache, std::size_t layer) {
+  if constexpr (ByteSizedCache<Cache>) {
+    return std::max<std::size_t>(1, cache.token_bytes(layer));
+  } else {
+    return 1;
   }
 }
 

@@ -38,6 +38,16 @@ struct LayerJob {
   double plan_seconds = 0;
 };
 
+/// Whether the layer's tokens may move in this round.
+[[nodiscard]] inline bool is_movable(const LayerJob& job) {
+  return job.outcome != Outcome::busy && job.outcome != Outcome::non_finite;
+}
+
+/// Tokens that a job leaves in its layer.
+[[nodiscard]] inline std::size_t kept_by(const LayerJob& job) {
+  return job.outcome == Outcome::pruned ? job.tokens : job.before;
+}
+
 /// Divides by the sum, so that layers of different scale weigh the same. A sum of zero adds
 /// nothing.
 LETHE_EXACT inline void add_share(std::span<float> out, std::span<const float> scores, double sum) {
@@ -128,6 +138,7 @@ class Planner {
                                              std::span<const Position> positions, bool ordered,
                                              std::span<Slot> kept) {
     if (job.tokens == 0) return {};
+    if (ordered && job.tokens >= job.protected_tokens) return select_middle(job, scores, kept);
     const std::span<std::uint32_t> keys = std::span(keys_).first(scores.size());
     make_keys(scores, positions, job.protection, keys);
     const Cut cut = find_cut(keys, job.tokens, scratch_);
@@ -160,6 +171,25 @@ class Planner {
   [[nodiscard]] std::span<float> head_scores() { return scores_; }
 
  private:
+  /// Where slots ascend with positions, protected tokens lie at both ends: only those between
+  /// compete.
+  [[nodiscard]] std::span<const Slot> select_middle(const LayerJob& job,
+                                                    std::span<const float> scores,
+                                                    std::span<Slot> kept) {
+    const std::size_t begin = job.prefix_tokens;
+    const std::size_t end = scores.size() - (job.protected_tokens - begin);
+    std::size_t count = begin;
+    for (std::size_t i = 0; i < begin; ++i) kept[i] = static_cast<Slot>(i);
+    if (job.tokens > job.protected_tokens) {
+      const std::span<std::uint32_t> keys = std::span(keys_).first(end - begin);
+      make_keys(scores.subspan(begin, keys.size()), keys);
+      const Cut cut = find_cut(keys, job.tokens - job.protected_tokens, scratch_);
+      count += collect_ordered(keys, cut, begin, kept.subspan(begin));
+    }
+    for (std::size_t i = end; i < scores.size(); ++i) kept[count++] = static_cast<Slot>(i);
+    return kept.first(count);
+  }
+
   [[nodiscard]] static double lost(const LayerJob& job, std::span<const float> scores,
                                    std::span<const Slot> kept) {
     if (!(job.summary.sum > 0)) return 0;

@@ -1,0 +1,178 @@
+/// The plans of a round, their check, and the move.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <stdexcept>
+#include <string>
+
+#include "lethe/cache_view.hpp"
+#include "lethe/planner.hpp"
+#include "lethe/round/space.hpp"
+
+namespace lethe::detail {
+
+/// Turns jobs into plans and applies them, to the cache, the scores and the positions.
+template <class Scorer, class Cache>
+class Move {
+ public:
+  explicit Move(const RoundContext<Scorer, Cache>& round)
+      : state_(round.state), space_(round.space), cache_(round.cache) {}
+
+  /// Plans every job that drops tokens, as far as max_move_bytes goes.
+  template <bool Traced>
+  void plan_all() {
+    space_.plans.clear();
+    space_.plan_protection.clear();
+    std::size_t moved = 0;
+    for (LayerJob& job : space_.jobs) {
+      if (job.outcome != Outcome::pruned) continue;
+      const auto begin = now<Traced>();
+      const std::size_t most =
+          job.hard_limit > job.tokens && state_.guards() ? job.hard_limit : job.tokens;
+      const std::size_t bytes = (most - job.prefix_tokens) * token_bytes_of(cache_, job.layer);
+      if (may_wait(job) && moved + bytes > state_.config.max_move_bytes) {
+        job.outcome = Outcome::postponed;
+        continue;
+      }
+      moved += bytes;
+      plan_layer(job);
+      state_.next_layer = (job.layer + 1) % state_.config.layers;
+      job.plan_seconds += seconds_since<Traced>(begin);
+    }
+  }
+
+  /// Checks every plan, then moves all of them. Returns seconds.
+  template <bool Traced>
+  [[nodiscard]] double apply_all() {
+    if (space_.plans.empty()) return 0;
+    const auto begin = now<Traced>();
+    for (std::size_t i = 0; i < space_.plans.size(); ++i) {
+      const PlanFault fault = check_plan(space_.plans[i], space_.plan_protection[i]);
+      if (fault != PlanFault::none) refuse_plan(space_.plans[i], fault);
+    }
+    if (!overwritten()) {
+      cache_.apply(std::span<const EvictionPlan>(space_.plans.data(), space_.plans.size()));
+      for (const EvictionPlan& plan : space_.plans) follow(plan);
+    }
+    return seconds_since<Traced>(begin);
+  }
+
+ private:
+  [[nodiscard]] bool may_wait(const LayerJob& job) const {
+    return state_.config.max_move_bytes != 0 && state_.config.scope != Scope::sequence &&
+           !space_.total_due && job.before + state_.step_tokens <= state_.layers[job.layer].bound;
+  }
+
+  void plan_layer(LayerJob& job) {
+    if (state_.config.scope == Scope::head) return plan_heads(job);
+    if (state_.config.scope == Scope::sequence && !space_.plans.empty()) {
+      job.lost_mass = space_.jobs.front().lost_mass;
+      job.outcome = space_.jobs.front().outcome;
+      return add_plan(job, all_heads, space_.plans.front().kept);
+    }
+    const bool whole = state_.config.scope == Scope::sequence;
+    const std::span<const float> scores =
+        whole ? std::span<const float>(space_.sequence_scores).first(job.before)
+              : space_.layer_scores(state_, job.layer);
+    add_plan(job, all_heads, select(job, scores, 0));
+  }
+
+  void plan_heads(LayerJob& job) {
+    if (state_.guards()) guard_heads(job);
+    double lost = 0;
+    for (std::size_t head = 0; head < state_.config.groups; ++head) {
+      LayerJob own = head_job(job, head);
+      own.hard_limit = job.tokens;
+      const std::span<const Slot> kept =
+          select(own, space_.head_scores(state_, job.layer, head), head);
+      add_plan(own, static_cast<std::uint32_t>(head), kept);
+      lost += own.lost_mass / static_cast<double>(state_.config.groups);
+    }
+    job.lost_mass = lost;
+  }
+
+  /// Heads keep equally many tokens: as many as the one that would lose most needs.
+  void guard_heads(LayerJob& job) {
+    std::size_t tokens = job.tokens;
+    for (std::size_t head = 0; head < state_.config.groups; ++head) {
+      LayerJob own = head_job(job, head);
+      static_cast<void>(select(own, space_.head_scores(state_, job.layer, head), head));
+      tokens = std::max(tokens, own.tokens);
+    }
+    if (tokens > job.tokens) job.outcome = Outcome::guarded;
+    job.tokens = tokens;
+  }
+
+  [[nodiscard]] LayerJob head_job(const LayerJob& job, std::size_t head) {
+    LayerJob own = job;
+    own.summary = summarise(space_.head_scores(state_, job.layer, head));
+    space_.planner.protect(own, state_.policy.retention, state_.slots.positions(job.layer, head),
+                           state_.slots.ordered(job.layer), job.protection.prefix_end, job.tokens);
+    return own;
+  }
+
+  [[nodiscard]] std::span<const Slot> select(LayerJob& job, std::span<const float> scores,
+                                             std::size_t head) {
+    const std::size_t row = (job.layer * state_.kept_sets() + head) * (state_.config.capacity + 1);
+    const std::span<Slot> kept = std::span(space_.kept).subspan(row, state_.config.capacity + 1);
+    const double most = Scorer::reads_mass ? static_cast<double>(state_.config.max_lost_mass) : 1.0;
+    return space_.planner.select_guarded(job, scores, state_.slots.positions(job.layer, head),
+                                         state_.slots.ordered(job.layer), most, kept);
+  }
+
+  void add_plan(const LayerJob& job, std::uint32_t head, std::span<const Slot> kept) {
+    const std::size_t row = head == all_heads ? 0 : head;
+    space_.plans.push_back({.layer = static_cast<std::uint32_t>(job.layer),
+                            .head = head,
+                            .tokens = static_cast<std::uint32_t>(job.before),
+                            .first_move = first_move_of(kept),
+                            .kept = kept,
+                            .positions = state_.slots.positions(job.layer, row)});
+    space_.plan_protection.push_back(job.protection);
+  }
+
+  [[noreturn]] LETHE_COLD static void refuse_plan(const EvictionPlan& plan, PlanFault fault) {
+    raise<std::logic_error>("lethe: the plan of layer " + std::to_string(plan.layer) +
+                            " is not sound: " + name(fault) + "; nothing was moved");
+  }
+
+  void follow(const EvictionPlan& plan) {
+    const std::size_t first = plan.head == all_heads ? 0 : plan.head;
+    const std::size_t last = plan.head == all_heads ? state_.config.groups : first + 1;
+    for (std::size_t group = first; group < last; ++group) state_.scorer.keep(plan, group);
+    state_.slots.keep(plan);
+  }
+
+  /// One token into full layers that allow it: the worst token's slot is handed on, nothing moves.
+  [[nodiscard]] bool overwritten() {
+    if constexpr (OverwritableCache<Cache>) {
+      const auto full = [&](const EvictionPlan& plan) {
+        return plan.tokens == state_.layers[plan.layer].bound && plan.head == all_heads &&
+               plan.kept.size() + 1 == plan.tokens;
+      };
+      if (state_.step_tokens != 1 || !std::all_of(space_.plans.begin(), space_.plans.end(), full))
+        return false;
+      for (const EvictionPlan& plan : space_.plans) overwrite(plan);
+      return true;
+    }
+    return false;
+  }
+
+  void overwrite(const EvictionPlan& plan) {
+    Slot victim = 0;
+    for_each_dropped_range(plan, [&](Slot begin, Slot) { victim = begin; });
+    cache_.overwrite(plan.layer, victim);
+    state_.slots.vacate(plan.layer, victim);
+    // A draft may be rejected, and the token then stays as it was.
+    if (!state_.speculative()) state_.forget(plan.layer, victim);
+  }
+
+  SequenceState<Scorer>& state_;
+  RoundSpace& space_;
+  Cache& cache_;
+};
+
+}  // namespace lethe::detail

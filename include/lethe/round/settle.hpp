@@ -1,0 +1,91 @@
+/// After the move: cadence, trace, and the promise of make_room.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+#include "lethe/planner.hpp"
+#include "lethe/round/space.hpp"
+#include "lethe/sparsity.hpp"
+#include "lethe/trace.hpp"
+
+namespace lethe::detail {
+
+/// Closes a round and checks that the step fits.
+template <class Scorer, class Cache>
+class Settlement {
+ public:
+  explicit Settlement(const RoundContext<Scorer, Cache>& round)
+      : round_(round), state_(round.state), space_(round.space), tokens_(round.tokens) {}
+
+  /// Tells the trace of every job; returns the tokens dropped.
+  template <class Trace>
+  std::size_t settle(double apply_seconds, Trace&& trace) {
+    std::size_t dropped = 0;
+    for (const LayerJob& job : space_.jobs) {
+      LayerCadence& state = state_.layers[job.layer];
+      const bool waits = job.outcome == Outcome::busy || job.outcome == Outcome::postponed;
+      if (!waits) state.since_round = 0;
+      if (job.outcome == Outcome::spread_out && job.before >= state.threshold) {
+        state.threshold = std::min<std::uint64_t>(2 * state.threshold, state.bound);
+      }
+      dropped += job.before - state_.slots.held(job.layer);
+      trace(statistics(job, apply_seconds));
+    }
+    return dropped;
+  }
+
+  /// The promise of make_room, checked.
+  std::size_t finish(std::size_t dropped) const {
+    for (std::size_t layer = 0; layer < state_.config.layers; ++layer) {
+      const bool fits = state_.slots.held(layer) + tokens_ <= state_.layers[layer].bound;
+      if (state_.layers[layer].tracked != 0 && !fits) refuse_room(layer);
+    }
+    if (over_caps(round_)) refuse_total();
+    return dropped;
+  }
+
+ private:
+  [[nodiscard]] RoundStatistics statistics(const LayerJob& job, double apply_seconds) const {
+    return {
+        .layer = job.layer,
+        .outcome = job.outcome,
+        .tokens_seen = static_cast<std::size_t>(state_.committed),
+        .tokens_before = job.before,
+        .tokens_after = state_.slots.held(job.layer),
+        .tokens_protected = job.protected_tokens,
+        .sparsity = Scorer::reads_mass && job.summary.finite ? hoyer_sparsity(job.summary) : 0.0,
+        .breakpoint = job.budget.breakpoint,
+        .threshold = state_.layers[job.layer].threshold,
+        .lost_mass = Scorer::reads_mass ? job.lost_mass : 0.0,
+        .plan_seconds = job.plan_seconds,
+        .apply_seconds = apply_seconds};
+  }
+
+  [[noreturn]] LETHE_COLD static void refuse_total() {
+    raise<std::length_error>(
+        "lethe: the total over all layers cannot be held: protected tokens, busy layers or layers "
+        "with non-finite scores fill it; raise total_capacity or total_bytes");
+  }
+
+  [[noreturn]] LETHE_COLD void refuse_room(std::size_t layer) const {
+    std::string why = "its protected tokens leave no room";
+    for (const LayerJob& job : space_.jobs) {
+      if (job.layer == layer && !is_movable(job)) why = std::string("it is ") + name(job.outcome);
+    }
+    raise<std::length_error>("lethe: layer " + std::to_string(layer) + " holds " +
+                             std::to_string(state_.slots.held(layer)) + " tokens, its bound is " +
+                             std::to_string(state_.layers[layer].bound) +
+                             ", and it cannot be pruned: " + why);
+  }
+
+  const RoundContext<Scorer, Cache>& round_;
+  SequenceState<Scorer>& state_;
+  RoundSpace& space_;
+  std::size_t tokens_;
+};
+
+}  // namespace lethe::detail

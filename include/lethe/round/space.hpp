@@ -1,0 +1,107 @@
+/// Work space of a round, and what its steps share. Nothing is allocated after construction.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "lethe/budget.hpp"
+#include "lethe/cache_view.hpp"
+#include "lethe/fixed_list.hpp"
+#include "lethe/planner.hpp"
+#include "lethe/sequence_state.hpp"
+
+namespace lethe::detail {
+
+/// The jobs and plans of one round.
+struct RoundSpace {
+  /// kept_sets: plans of a layer.
+  RoundSpace(const PrunerConfig& config, std::size_t kept_sets)
+      : planner(config.capacity),
+        kept(config.layers * kept_sets * (config.capacity + 1), 0),
+        sequence_scores(config.scope == Scope::sequence ? config.capacity : 0, 0.0f),
+        claims(config.layers),
+        jobs(config.layers),
+        plans(config.layers * kept_sets),
+        plan_protection(config.layers * kept_sets) {}
+
+  /// The job of a layer whose tokens may move in this round; null when there is none.
+  [[nodiscard]] const LayerJob* job_of(std::size_t layer) const {
+    for (const LayerJob& job : jobs) {
+      if (job.layer == layer) return is_movable(job) ? &job : nullptr;
+    }
+    return nullptr;
+  }
+
+  /// The scores of one head that keeps a set of its own.
+  template <class Scorer>
+  [[nodiscard]] std::span<const float> head_scores(SequenceState<Scorer>& state, std::size_t layer,
+                                                   std::size_t head) {
+    return state.scorer.score(layer, head, state.slots.positions(layer, head),
+                              planner.head_scores());
+  }
+
+  /// The scores of a layer, its groups summed.
+  template <class Scorer>
+  [[nodiscard]] std::span<const float> layer_scores(SequenceState<Scorer>& state,
+                                                    std::size_t layer) {
+    return planner.layer_scores(state.scorer, state.slots, layer, state.config.groups);
+  }
+
+  Planner planner;
+  std::vector<Slot> kept;
+  std::vector<float> sequence_scores;
+  std::vector<Claim> claims;
+  FixedList<LayerJob> jobs;
+  FixedList<EvictionPlan> plans;
+  FixedList<Protection> plan_protection;
+  /// The round was called for by a limit over all layers.
+  bool total_due = false;
+};
+
+/// What a round works on: the step's `tokens` are yet to be appended.
+template <class Scorer, class Cache>
+struct RoundContext {
+  SequenceState<Scorer>& state;
+  RoundSpace& space;
+  Cache& cache;
+  std::size_t tokens = 0;
+};
+
+/// Whether a limit over all layers would be passed by the step.
+template <class Scorer, class Cache>
+[[nodiscard]] bool over_caps(const RoundContext<Scorer, Cache>& round) {
+  if (round.state.config.total_capacity == 0 && round.state.config.total_bytes == 0) return false;
+  std::size_t count = 0;
+  std::size_t bytes = 0;
+  for (std::size_t layer = 0; layer < round.state.config.layers; ++layer) {
+    if (round.state.layers[layer].tracked == 0) continue;
+    count += round.state.slots.held(layer) + round.tokens;
+    bytes += (round.state.slots.held(layer) + round.tokens) * token_bytes_of(round.cache, layer);
+  }
+  return (round.state.config.total_capacity != 0 && count > round.state.config.total_capacity) ||
+         (round.state.config.total_bytes != 0 && bytes > round.state.config.total_bytes);
+}
+
+/// Clock reads that vanish when nobody listens.
+template <bool Traced>
+[[nodiscard]] auto now() {
+  if constexpr (Traced) {
+    return std::chrono::steady_clock::now();
+  } else {
+    return 0;
+  }
+}
+
+template <bool Traced, class Time>
+[[nodiscard]] double seconds_since(Time begin) {
+  if constexpr (Traced) {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  } else {
+    return static_cast<double>(begin);
+  }
+}
+
+}  // namespace lethe::detail

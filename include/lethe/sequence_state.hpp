@@ -1,0 +1,305 @@
+/// What a pruner knows of its sequence, and the step in progress: who sits where, what was
+/// observed.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "lethe/attention.hpp"
+#include "lethe/cache_checks.hpp"
+#include "lethe/cache_view.hpp"
+#include "lethe/deferred.hpp"
+#include "lethe/drafts.hpp"
+#include "lethe/pruner_config.hpp"
+#include "lethe/score.hpp"
+#include "lethe/slot_table.hpp"
+
+namespace lethe::detail {
+
+/// A layer's cadence.
+struct LayerCadence {
+  std::uint64_t bound = 0;
+  std::uint64_t threshold = 0;
+  /// Tokens appended since the layer was last examined.
+  std::uint64_t since_round = 0;
+  /// 0: the layer has no cache of its own to prune.
+  std::uint64_t tracked = 1;
+};
+
+/// State of one sequence, apart from rounds. Nothing is allocated after construction.
+template <class Scorer>
+class SequenceState {
+ public:
+  SequenceState(const PrunerConfig& settings, const PolicySettings& policy_settings,
+                const typename Scorer::Config& score)
+      : config((check(settings, policy_settings), settings)),
+        policy(policy_settings),
+        scorer(score, shape()),
+        slots(config.layers, kept_sets(), config.capacity),
+        drafts(shape(), config.draft_tokens),
+        deferred(config.deferred, config.layers),
+        layers(config.layers) {
+    reset();
+  }
+
+  /// Kept sets of a layer: one, or one for each head.
+  [[nodiscard]] std::size_t kept_sets() const {
+    return config.scope == Scope::head ? config.groups : 1;
+  }
+
+  /// Tokens of a layer; none where the cache has no layer to prune.
+  [[nodiscard]] std::size_t held(std::size_t layer) const {
+    return layers[layer].tracked != 0 ? slots.size(layer) : 0;
+  }
+
+  /// Whether max_lost_mass can change what a round keeps.
+  [[nodiscard]] bool guards() const { return Scorer::reads_mass && config.max_lost_mass < 1.0f; }
+
+  void reset() {
+    slots.reset();
+    scorer.reset();
+    deferred.reset();
+    drafts.clear();
+    std::fill(layers.begin(), layers.end(),
+              LayerCadence{.bound = config.capacity,
+                           .threshold = std::min(policy.first_threshold, config.capacity)});
+    committed = 0;
+    pinned = step_tokens = queries_seen = next_layer = 0;
+  }
+
+  // The step.
+
+  template <class Cache>
+  void begin(const Cache& cache, std::size_t tokens) {
+    const std::size_t count = cache.layers();
+    if (count != config.layers) {
+      refuse("layers", std::to_string(count), "the cache must have the pruner's layers");
+    }
+    check_scope<Cache>(config);
+    if (queries_seen != 0 && !speculative()) refuse_open_step();
+    require(tokens <= config.capacity, "make_room tokens", tokens,
+            "append at most the capacity in one step: split the prompt into chunks");
+    for (std::size_t layer = 0; layer < count; ++layer) begin_layer(cache, layer, tokens);
+    step_tokens = tokens;
+    queries_seen = 0;
+    drafts.clear();
+  }
+
+  [[noreturn]] LETHE_COLD static void refuse_open_step() {
+    refuse("make_room", "inside a step",
+           "commit what was observed first, or set draft_tokens to be able to drop it");
+  }
+
+  template <class Cache>
+  void begin_layer(const Cache& cache, std::size_t layer, std::size_t tokens) {
+    const LayerState state = state_of(cache, layer);
+    layers[layer].tracked = state == LayerState::fixed || state == LayerState::absent ? 0 : 1;
+    if (layers[layer].tracked == 0) return;
+    slots.reclaim(layer);
+    deferred.commit(layer, 0, committed, {});
+    check_heads(cache, layer, config);
+    layers[layer].bound = bound_in(cache, layer, config);
+    const std::size_t held = cache.size(layer);
+    if (held != slots.size(layer)) {
+      refuse("cache.size", std::to_string(held),
+             "layer " + std::to_string(layer) + " should hold the " +
+                 std::to_string(slots.size(layer)) + " tokens that were committed");
+    }
+    if (tokens > layers[layer].bound) {
+      refuse("make_room tokens", std::to_string(tokens),
+             "append at most the bound, " + std::to_string(layers[layer].bound) +
+                 ", in one step: split the prompt into chunks");
+    }
+  }
+
+  template <class Cache>
+  void flush_full(const Cache& cache, std::size_t tokens) {
+    if (!deferred.active()) return;
+    for (std::size_t layer = 0; layer < config.layers; ++layer) {
+      if (deferred.waiting(layer) + tokens > deferred.capacity()) flush_layer(cache, layer);
+    }
+  }
+
+  template <class Cache>
+  void flush_layer(const Cache& cache, std::size_t layer) {
+    if (deferred.waiting(layer) == 0) return;
+    if constexpr (KeyReadableCache<Cache>) {
+      deferred.flush(
+          layer, config.groups, committed,
+          [&](std::size_t head, std::size_t first, std::span<float> out) {
+            cache.read_keys(layer, head, first, out);
+          },
+          [&](std::int64_t query, std::size_t group, std::size_t first,
+              std::span<const float> mass) { scorer.record(layer, group, query, first, mass); });
+    } else {
+      refuse("deferred", "queries wait", "give the cache read_keys(layer, head, slot, out)");
+    }
+  }
+
+  template <class Observation>
+  void record(std::size_t layer, const Observation& seen) {
+    if constexpr (Scorer::reads_mass) {
+      if (!admits(layer, seen)) return;
+      LETHE_ASSERT(seen.columns <= config.capacity);
+      queries_seen = std::max(queries_seen, seen.first_query + seen.queries);
+      for_each_mass_tile(seen, config.groups, slots.held(layer),
+                         [&](std::size_t query, std::size_t group, std::size_t first,
+                             std::span<const float> mass) {
+                           if (speculative()) {
+                             drafts.record(layer, group, query, first, mass);
+                           } else {
+                             scorer.record(layer, group, static_cast<std::int64_t>(query), first,
+                                           mass);
+                           }
+                         });
+    }
+  }
+
+  /// Whether a layer's observation is wanted; refuses one of more queries than were announced.
+  template <class Observation>
+  [[nodiscard]] bool admits(std::size_t layer, const Observation& seen) {
+    LETHE_ASSERT(layer < config.layers);
+    const std::size_t end = seen.first_query + seen.queries;
+    if (end > step_tokens) refuse_queries(end);
+    return layers[layer].tracked != 0;
+  }
+
+  [[noreturn]] LETHE_COLD void refuse_queries(std::size_t end) const {
+    refuse("observe queries", std::to_string(end),
+           "make_room announced " + std::to_string(step_tokens) + " tokens for this step");
+  }
+
+  template <class Element>
+  void check_deferred_room(std::size_t layer, const Queries<Element>& queries) const {
+    const std::size_t waiting = deferred.active() ? deferred.waiting(layer) : 0;
+    if (!deferred.active() || waiting + queries.queries > deferred.capacity()) {
+      refuse("deferred.queries", std::to_string(config.deferred.queries),
+             "it must be at least the queries of one step");
+    }
+  }
+
+  /// Whether this step's mass is held back until commit.
+  [[nodiscard]] bool speculative() const {
+    return drafts.active() && step_tokens <= drafts.queries();
+  }
+
+  void check_accepted(std::span<const std::uint32_t> accepted) const {
+    for (std::size_t i = 0; i < accepted.size(); ++i) {
+      const bool ascends = i == 0 || accepted[i - 1] < accepted[i];
+      if (!ascends || accepted[i] >= step_tokens) {
+        refuse("commit accepted", std::to_string(accepted[i]),
+               "give ascending indices below the tokens announced to make_room");
+      }
+    }
+    const bool prefix = accepted.empty() || accepted.back() + 1 == accepted.size();
+    const bool recorded = queries_seen > accepted.size() || (queries_seen != 0 && !prefix);
+    if (recorded && !speculative()) refuse_rejection();
+  }
+
+  [[noreturn]] LETHE_COLD void refuse_rejection() const {
+    refuse("draft_tokens", std::to_string(config.draft_tokens),
+           "a step of " + std::to_string(step_tokens) +
+               " tokens was partly rejected: set draft_tokens to at least that");
+  }
+
+  void commit_layer(std::size_t layer, std::span<const std::uint32_t> accepted) {
+    const std::size_t base = slots.held(layer);
+    if (speculative()) {
+      if (slots.vacant(layer) && !accepted.empty()) forget(layer, slots.vacancy(layer));
+      drafts.replay(layer, base, accepted, scorer);
+    }
+    if (deferred.active()) deferred.commit(layer, base, committed, accepted);
+    slots.append(layer, accepted.size(), static_cast<Position>(committed));
+    layers[layer].since_round += accepted.size();
+  }
+
+  template <class Element>
+  void keep_queries(std::size_t layer, const Queries<Element>& queries) {
+    if constexpr (Scorer::reads_mass) {
+      if (!admits(layer, queries)) return;
+      check_deferred_room(layer, queries);
+      deferred.push(layer, queries, slots.held(layer), committed);
+    }
+  }
+
+  void commit(std::span<const std::uint32_t> accepted) {
+    check_accepted(accepted);
+    for (std::size_t layer = 0; layer < config.layers; ++layer) {
+      if (layers[layer].tracked != 0) commit_layer(layer, accepted);
+    }
+    drafts.clear();
+    scorer.advance(accepted.size());
+    committed += static_cast<std::int64_t>(accepted.size());
+    step_tokens = 0;
+    queries_seen = 0;
+  }
+
+  /// A slot's token is no more: its scores go.
+  void forget(std::size_t layer, std::size_t slot) {
+    for (std::size_t group = 0; group < config.groups; ++group) {
+      scorer.forget(layer, group, static_cast<Slot>(slot));
+    }
+  }
+
+  // Saved state.
+
+  /// What a blob must agree with to be restored.
+  [[nodiscard]] std::array<std::uint64_t, 7> saved_shape() const {
+    return {config.layers,
+            config.capacity,
+            config.groups,
+            config.draft_tokens,
+            config.deferred.queries,
+            static_cast<std::uint64_t>(config.scope),
+            config.deferred.heads * config.deferred.head_dimension};
+  }
+
+  template <class Archive, class Self>
+  static void archive(Archive& archive, Self& self) {
+    archive(self.committed);
+    archive(self.pinned);
+    archive(self.next_layer);
+    archive(self.layers);
+    Scorer::archive(archive, self.scorer);
+    SlotTable::archive(archive, self.slots);
+    DeferredQueries::archive(archive, self.deferred);
+  }
+
+  [[nodiscard]] bool valid() const {
+    bool good = committed >= 0 && committed < std::int64_t{all_heads} && pinned < config.capacity &&
+                next_layer < config.layers && scorer.valid() &&
+                slots.valid(static_cast<Position>(committed));
+    for (std::size_t layer = 0; good && layer < config.layers; ++layer) {
+      good = layers[layer].bound >= 1 && layers[layer].bound <= config.capacity &&
+             slots.size(layer) <= layers[layer].bound &&
+             layers[layer].threshold <= config.capacity && layers[layer].tracked <= 1 &&
+             deferred.valid(layer, slots.size(layer), committed);
+    }
+    return good;
+  }
+
+  PrunerConfig config;
+  PolicySettings policy;
+  Scorer scorer;
+  SlotTable slots;
+  DraftRows drafts;
+  DeferredQueries deferred;
+  std::vector<LayerCadence> layers;
+  std::int64_t committed = 0;
+  std::size_t pinned = 0;
+  std::size_t step_tokens = 0;
+  std::size_t queries_seen = 0;
+  /// Layer at which the next round begins, so that layers take turns under max_move_bytes.
+  std::size_t next_layer = 0;
+
+ private:
+  [[nodiscard]] ScoreShape shape() const { return {config.layers, config.groups, config.capacity}; }
+};
+
+}  // namespace lethe::detail
