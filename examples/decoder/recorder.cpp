@@ -23,7 +23,8 @@ void Recorder::sample(const KVCache& cache, std::size_t seen) {
   const std::size_t bytes = cache.resident_bytes();
   bytes_sum_ += static_cast<double>(bytes);
   peak_bytes_ = std::max(peak_bytes_, bytes);
-  for (std::uint32_t layer = 0; layer < layers_; ++layer) kept_sum_ += cache.size(layer);
+  for (std::uint32_t layer = 0; layer < layers_; ++layer)
+    kept_sum_ += static_cast<double>(cache.size(layer));
   if (samples_++ % stride_ != 0) return;
   seen_.push_back(seen);
   bytes_.push_back(bytes);

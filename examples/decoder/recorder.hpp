@@ -54,7 +54,7 @@ class Recorder {
   std::size_t peak_bytes_ = 0;
   std::vector<std::size_t> seen_;
   std::vector<std::size_t> bytes_;
-  std::vector<std::vector<std::uint32_t>> kept_;
+  std::vector<std::vector<std::size_t>> kept_;
   std::vector<double> latest_sparsity_;
   std::vector<std::vector<double>> sparsity_;
   std::vector<lethe::RoundStatistics> rounds_;

@@ -1,0 +1,288 @@
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "catch.hpp"
+#include "tiny_model.hpp"
+
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+struct Outcome {
+  int status = -1;
+  std::string output;
+  std::string errors;
+};
+
+std::string slurp(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+/// A folder of its own, with a tiny model in it, where the program runs.
+class Workplace {
+ public:
+  Workplace()
+      : folder_(fs::temp_directory_path() / ("lethe_commands_" + std::to_string(getpid()))) {
+    fs::create_directories(folder_);
+    decoder::test::TinyModel shape{.architecture = "llama",
+                                   .type = decoder::gguf::TensorType::Q8_0};
+    shape.context = 1u << 20;
+    const auto bytes = decoder::test::tiny_model(shape);
+    write("tiny.gguf", {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  }
+  Workplace(const Workplace&) = delete;
+  Workplace& operator=(const Workplace&) = delete;
+  ~Workplace() {
+    std::error_code ignored;
+    fs::remove_all(folder_, ignored);
+  }
+
+  void write(const char* name, const std::string& text) const {
+    std::ofstream(folder_ / name, std::ios::binary) << text;
+  }
+  std::string read(const char* name) const { return slurp(folder_ / name); }
+  json read_json(const char* name) const { return json::parse(read(name)); }
+  bool has(const char* name) const { return fs::exists(folder_ / name); }
+
+  /// Runs the program with shell arguments, `before` (such as "timeout 1") in front of it.
+  Outcome run(const std::string& arguments, const std::string& before = "") const {
+    const std::string command = "cd '" + folder_.string() + "' && " + before +
+                                " '" LETHE_DECODER_FILE "' " + arguments + " >out 2>err </dev/null";
+    const int status = std::system(command.c_str());
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read("out"), read("err")};
+  }
+
+ private:
+  fs::path folder_;
+};
+
+/// One line on stderr that begins with the program's name and contains `part`, and status 2.
+void check_refused(const Outcome& outcome, const std::string& part) {
+  INFO("stderr: " << outcome.errors);
+  CHECK(outcome.status == 2);
+  CHECK(outcome.errors.rfind("decoder: ", 0) == 0);
+  CHECK(outcome.errors.find('\n') + 1 == outcome.errors.size());
+  CHECK(outcome.errors.find(part) != std::string::npos);
+}
+
+// The tiny model's tokens are the characters '!' to '_', so its texts have no spaces.
+std::string text(std::size_t size) {
+  std::string out;
+  unsigned state = 7;
+  while (out.size() < size)
+    out += static_cast<char>('A' + (state = state * 1103515245u + 12345u) % 26);
+  return out;
+}
+
+constexpr const char* figures[] = {
+    "/speed/tokens_per_second",  "/speed/over_time/tokens_per_second",
+    "/memory/mean_bytes",        "/memory/peak_bytes",
+    "/memory/resident_set_peak", "/kept/mean_tokens",
+    "/kept/over_time/layers",    "/rounds/count"};
+
+void check_comparison(const json& results, std::size_t runs, std::size_t tokens) {
+  REQUIRE(results.at("runs").size() == runs);
+  CHECK(results.at("text").at("tokens") == tokens);
+  CHECK(results.at("interrupted") == false);
+  for (const json& run : results.at("runs"))
+    for (const char* pointer : figures) {
+      INFO(pointer);
+      CHECK(run.contains(json::json_pointer(pointer)));
+    }
+  for (std::size_t i = 1; i < runs; ++i) {
+    const json& overall = results.at("runs").at(i).at("fidelity").at("overall");
+    CHECK(overall.at("tokens") == tokens);
+    CHECK(overall.at("mean_divergence") >= 0.0);
+    CHECK(overall.at("agreement") <= 1.0);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("help explains every command", "[commands]") {
+  const Workplace place;
+  for (const char* command : {"", "generate", "compare", "bench", "perplexity"}) {
+    const Outcome outcome = place.run(std::string(command) + " --help");
+    CHECK(outcome.status == 0);
+    CHECK(outcome.errors.empty());
+    CHECK(outcome.output.find("--help") != std::string::npos);
+  }
+  CHECK(place.run("--version").output.rfind("decoder ", 0) == 0);
+}
+
+TEST_CASE("generate writes text and the same text again", "[commands]") {
+  const Workplace place;
+  const std::string arguments =
+      "generate -m tiny.gguf -p ABCABC -n 40 --seed 5 --stats --json g.json";
+  const Outcome first = place.run(arguments);
+  CHECK(first.status == 0);
+  CHECK(first.output.size() > 10);
+  CHECK(first.errors.find("tokens per second") != std::string::npos);
+  CHECK(place.run(arguments).output == first.output);
+  const json results = place.read_json("g.json");
+  CHECK(results.at("text").at("tokens") == 40);
+  CHECK(results.at("text").at("text").get<std::string>() + "\n" == first.output);
+}
+
+TEST_CASE("a pruned cache stays within its budget", "[commands]") {
+  const Workplace place;
+  for (const char* policy : {"lethe", "h2o", "tova", "snapkv", "streaming", "random"}) {
+    INFO(policy);
+    const Outcome outcome = place.run(std::string("generate -m tiny.gguf -p ABC -n 300 --budget 96 "
+                                                  "--json g.json --policy ") +
+                                      policy);
+    CHECK(outcome.status == 0);
+    const json run = place.read_json("g.json").at("runs").at(0);
+    for (const json& layer : run.at("kept").at("over_time").at("layers"))
+      for (const json& kept : layer) REQUIRE(kept.get<std::size_t>() <= 96);
+    CHECK(run.at("rounds").at("pruned") > 0);
+  }
+}
+
+TEST_CASE("compare measures, prints and draws", "[commands]") {
+  const Workplace place;
+  const Outcome outcome = place.run(
+      "compare -m tiny.gguf -p ABCABC -n 400 --budget 25% --policy lethe,streaming --report r.html "
+      "--json r.json");
+  INFO(outcome.errors);
+  REQUIRE(outcome.status == 0);
+  CHECK(outcome.output.find("StreamingLLM") != std::string::npos);
+  CHECK(outcome.output.find("mean KL") != std::string::npos);
+  CHECK(place.read("r.html").find("</html>") != std::string::npos);
+  const json results = place.read_json("r.json");
+  check_comparison(results, 3, 400);
+  CHECK(results.at("runs").at(1).at("memory").at("ratio") < 0.8);
+  CHECK(results.at("runs").at(1).at("phases").at("step_seconds") > 0.0);
+}
+
+TEST_CASE("a budget that holds everything changes nothing", "[commands]") {
+  const Workplace place;
+  const Outcome outcome = place.run(
+      "compare -m tiny.gguf -p ABCABC -n 100 --budget 1000 --policy h2o --report '' --json r.json");
+  REQUIRE(outcome.status == 0);
+  const json run = place.read_json("r.json").at("runs").at(1);
+  CHECK(run.at("fidelity").at("overall").at("mean_divergence") < 1e-9);
+  CHECK(run.at("fidelity").at("overall").at("agreement") == 1.0);
+  CHECK_FALSE(run.at("fidelity").contains("first_difference"));
+  CHECK_FALSE(run.at("generated").contains("first_difference"));
+}
+
+TEST_CASE("text files can be compared on and scored", "[commands]") {
+  const Workplace place;
+  place.write("text.txt", text(300));
+  REQUIRE(place
+              .run("compare -m tiny.gguf -f text.txt --budget 64 --policy tova --report '' "
+                   "--json r.json")
+              .status == 0);
+  check_comparison(place.read_json("r.json"), 2, 299);
+  const Outcome scored =
+      place.run("perplexity -m tiny.gguf -f text.txt -n 200 --budget 64 --json p.json");
+  CHECK(scored.status == 0);
+  CHECK(scored.output.find("ppl ratio") != std::string::npos);
+  CHECK(place.read_json("p.json").at("fidelity").at("overall").at("tokens") == 200);
+}
+
+TEST_CASE("bench measures every point", "[commands]") {
+  const Workplace place;
+  const Outcome outcome =
+      place.run("bench -m tiny.gguf -c 64,128 --batch 1,2 -n 16 --policy none,lethe --json b.json");
+  REQUIRE(outcome.status == 0);
+  const json points = place.read_json("b.json").at("points");
+  CHECK(points.size() == 8);
+  for (const json& point : points) CHECK(point.at("tokens_per_second") > 0.0);
+}
+
+TEST_CASE("what cannot be done is refused in one line", "[commands]") {
+  const Workplace place;
+  const std::string generate = "generate -m tiny.gguf -p ABC ";
+  check_refused(place.run(""), "--help");
+  check_refused(place.run("generate -m tiny.gguf"), "--prompt");
+  check_refused(place.run(generate + "-n 0"), "-n");
+  check_refused(place.run(generate + "--frobnicate"), "--frobnicate");
+  check_refused(place.run(generate + "--policy best"), "lethe");
+  check_refused(place.run(generate + "--budget lots --policy lethe"), "25%");
+  check_refused(place.run(generate + "--budget 2 --policy lethe"), "budget");
+  check_refused(place.run(generate + "--budget 0% --policy lethe"), "percentage");
+  check_refused(place.run(generate + "--cache-type f64"), "f64");
+  check_refused(place.run(generate + "-n 2000000"), "context");
+  check_refused(place.run(generate + "--json no/such/folder/x.json"), "cannot be written");
+  check_refused(place.run(generate + "--top-p 7"), "top_p");
+  check_refused(place.run("generate -p ABC"), "scripts/demo.sh");
+  check_refused(place.run("compare -m tiny.gguf --policy none -p ABC"), "at least one policy");
+  check_refused(place.run("compare -m tiny.gguf -p ABC --report no/such/r.html"),
+                "cannot be written");
+  check_refused(place.run("perplexity -m tiny.gguf -f absent.txt"), "absent.txt");
+}
+
+TEST_CASE("a pinned prompt must fit the budget", "[commands]") {
+  const Workplace place;
+  check_refused(
+      place.run("generate -m tiny.gguf -n 50 --budget 32 --pinned --policy lethe -p " + text(40)),
+      "pinned");
+}
+
+TEST_CASE("damaged models are refused in one line", "[commands]") {
+  const Workplace place;
+  const std::string whole = place.read("tiny.gguf");
+  place.write("damaged.gguf", whole.substr(0, whole.size() / 2));
+  check_refused(place.run("generate -m damaged.gguf -p ABC"), "damaged.gguf");
+  place.write("damaged.gguf", "no model at all");
+  check_refused(place.run("generate -m damaged.gguf -p ABC"), "damaged.gguf");
+  place.write("damaged.gguf", "");
+  check_refused(place.run("generate -m damaged.gguf -p ABC"), "damaged.gguf");
+  check_refused(place.run("generate -m absent.gguf -p ABC"), "absent.gguf");
+  check_refused(place.run("generate -m . -p ABC"), "decoder: ");
+}
+
+TEST_CASE("an early refusal leaves no files behind", "[commands]") {
+  const Workplace place;
+  place.write("damaged.gguf", "no model at all");
+  check_refused(place.run("compare -m damaged.gguf --report r.html --json r.json"), "damaged");
+  CHECK_FALSE(place.has("r.html"));
+  CHECK_FALSE(place.has("r.json"));
+}
+
+TEST_CASE("Ctrl-C ends a run with what it has", "[commands]") {
+  const Workplace place;
+  const Outcome outcome = place.run(
+      "compare -m tiny.gguf -p ABC -n 1000000 --budget 64 --policy streaming --report r.html "
+      "--json r.json",
+      "timeout --preserve-status -s INT 1");
+  INFO(outcome.errors);
+  CHECK(outcome.status == 130);
+  const json results = place.read_json("r.json");
+  CHECK(results.at("interrupted") == true);
+  CHECK(results.at("text").at("tokens") < 1000000);
+  CHECK(place.read("r.html").find("Interrupted") != std::string::npos);
+}
+
+TEST_CASE("the real model is compared", "[commands]") {
+  if (!fs::exists(LETHE_MODEL_FILE)) {
+    WARN("skipped: no model at " LETHE_MODEL_FILE "; scripts/test.sh fetches it");
+    return;
+  }
+  const Workplace place;
+  const Outcome outcome =
+      place.run("compare -m '" LETHE_MODEL_FILE
+                "' -n 96 --budget 96 --policy lethe --report r.html --json r.json");
+  INFO(outcome.errors);
+  REQUIRE(outcome.status == 0);
+  const json results = place.read_json("r.json");
+  check_comparison(results, 2, 96);
+  const json& run = results.at("runs").at(1);
+  CHECK(run.at("rounds").at("pruned") > 0);
+  CHECK(run.at("fidelity").at("overall").at("mean_divergence") > 0.0);
+  CHECK(run.at("fidelity").at("overall").at("agreement") > 0.5);
+}
