@@ -10,21 +10,34 @@
 
 namespace decoder::kernels {
 
-/// Inputs of a matrix product, one row a token: as floats, and as bytes in blocks of 32.
+/// Inputs of a matrix product, one row a token: as floats, and as 16-bit integers in blocks of 32
+/// columns, each 256 * high + low: a float is its integer times its block's scale. Eight bits would
+/// do for half the work, and would change one most likely token in thirty.
 struct Activations {
   std::size_t tokens = 0;
   std::size_t columns = 0;
-  const float* values = nullptr;        ///< [tokens][columns]
-  const std::int8_t* quants = nullptr;  ///< [tokens][columns]; null when columns % 32 != 0
-  const float* scales = nullptr;        ///< [tokens][columns / 32]
-  const std::int32_t* sums = nullptr;   ///< [tokens][columns / 16]: sums of quants
+  const float* values = nullptr;       ///< [tokens][columns]
+  const std::int8_t* bytes = nullptr;  ///< [blocks][tokens][high, low][32]; where columns % 32 == 0
+  const float* scales = nullptr;       ///< [blocks][tokens]
+  const float* sums = nullptr;         ///< [blocks][tokens]: sums of a block's integers
+  const float* first_sums = nullptr;   ///< [blocks][tokens]: of its first 16 integers
 };
 
-/// Rounds a row to bytes, a scale per 32 columns: value ~ quant * scale, |quant| <= 127.
+/// Where a row's integers go: its place in the arrays of Activations, whose rows are `tokens`
+/// apart.
+struct QuantisedRow {
+  std::size_t tokens = 0;
+  std::int8_t* bytes = nullptr;
+  float* scales = nullptr;
+  float* sums = nullptr;
+  float* first_sums = nullptr;
+};
+
+inline constexpr std::size_t token_block_bytes = 2 * block_columns;  ///< of one token's block
+
+/// Rounds a row to integers.
 /// @param columns a multiple of 32
-/// @param sums columns / 16 sums of quants
-void quantise(const float* values, std::size_t columns, std::int8_t* quants, float* scales,
-              std::int32_t* sums) noexcept;
+void quantise(const float* values, std::size_t columns, const QuantisedRow& out) noexcept;
 
 /// Multiplies a range of a matrix's panels with every token: out[t][r] = sum_c w[r][c] x[t][c].
 /// The sums run in an order that depends neither on the number of tokens nor on the range.

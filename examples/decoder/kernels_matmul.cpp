@@ -123,65 +123,86 @@ struct Lanes {
   std::size_t rows;  // rows of the matrix from that one on
 };
 
-// Adds one block's integer products of `Tokens` tokens to `sums`.
+// Sums of products with the high and with the low bytes of `Tokens` tokens.
+template <std::size_t Tokens>
+struct Sums {
+  VI high[Tokens];
+  VI low[Tokens];
+};
+
+HWY_INLINE VI broadcast_four(const std::int8_t* bytes) {
+  std::int32_t four;
+  std::memcpy(&four, bytes, sizeof four);
+  return hn::Set(DI(), four);
+}
+
+// Adds the products of one group of four columns.
+// x: the group's high bytes in the block of the first token.
 template <class F, std::size_t Tokens>
-HWY_INLINE void dot_columns(const std::byte* weights, const std::int8_t* const* x,
-                            std::size_t first, std::size_t last, VI* sums) {
-  const auto multiply_group = [&](VI w, std::size_t column) HWY_ATTR {
-    for (std::size_t t = 0; t < Tokens; ++t) {
-      std::int32_t four;
-      std::memcpy(&four, x[t] + column, sizeof four);
-      sums[t] = dot4<F>(sums[t], w, hn::Set(DI(), four));
-    }
-  };
-  for (std::size_t c = first; c < last; c += 4) {
-    const VI w = hn::LoadU(DI(), reinterpret_cast<const std::int32_t*>(weights + c * panel_rows));
+HWY_INLINE void dot_group(VI w, const std::int8_t* x, Sums<Tokens>& sums) {
+  for (std::size_t t = 0; t < Tokens; ++t) {
+    const std::int8_t* high = x + t * token_block_bytes;
+    sums.high[t] = dot4<F>(sums.high[t], w, broadcast_four(high));
+    sums.low[t] = dot4<F>(sums.low[t], w, broadcast_four(high + block_columns));
+  }
+}
+
+// Adds the products of the columns of one scale.
+// weights, x: the first of these columns in the block.
+template <class F, std::size_t Tokens>
+HWY_INLINE void dot_columns(const std::byte* weights, const std::int8_t* x, Sums<Tokens>& sums) {
+  constexpr std::size_t groups = block_columns / 4 / F::scales / (F::nibbles ? 2 : 1);
+  for (std::size_t g = 0; g < groups; ++g) {
+    const auto* from = reinterpret_cast<const std::int32_t*>(weights) + g * panel_rows;
+    const VI w = hn::LoadU(DI(), from);
     if constexpr (F::nibbles) {
       const VI mask = hn::Set(DI(), 0x0F0F0F0F);
-      multiply_group(hn::And(w, mask), c);
-      multiply_group(hn::And(hn::ShiftRight<4>(w), mask), c + block_columns / 2);
+      dot_group<F, Tokens>(hn::And(w, mask), x + g * 4, sums);
+      const VI high = hn::And(hn::ShiftRight<4>(w), mask);
+      dot_group<F, Tokens>(high, x + g * 4 + block_columns / 2, sums);
     } else {
-      multiply_group(w, c);
+      dot_group<F, Tokens>(w, x + g * 4, sums);
     }
   }
 }
 
-// Scaled sums of one block, for the columns that share scale `part`.
-template <class F, std::size_t Tokens>
-HWY_INLINE void add_part(const Lanes& at, const Activations& in, std::size_t token,
-                         std::size_t block, std::size_t part, VF* totals) {
-  constexpr std::size_t columns = block_columns / F::scales;
-  const std::size_t blocks = at.layout->blocks;
-  const std::int8_t* x[Tokens];
-  VI sums[Tokens];
-  for (std::size_t t = 0; t < Tokens; ++t) {
-    x[t] = in.quants + (token + t) * in.columns + block * block_columns;
-    const std::int32_t* of = in.sums + ((token + t) * blocks + block) * 2;
-    const std::int32_t sum = F::scales == 2 ? of[part] : of[0] + of[1];
-    sums[t] = hn::Set(DI(), -F::offset * sum);
-  }
-  constexpr std::size_t block_bytes = panel_rows * (F::nibbles ? 16 : 32);
-  const std::byte* weights = at.panel + at.layout->integers + block * block_bytes + at.lane * 4;
-  const std::size_t first = part * columns;
-  dot_columns<F, Tokens>(weights, x, first, F::nibbles ? columns / 2 : first + columns, sums);
-  const auto* scales = reinterpret_cast<const std::uint16_t*>(at.panel);
-  const VF scale = load_halves(scales + (block * F::scales + part) * panel_rows + at.lane);
-  for (std::size_t t = 0; t < Tokens; ++t) {
-    const VF x_scale = hn::Set(DF(), in.scales[(token + t) * blocks + block]);
-    totals[t] = hn::MulAdd(hn::Mul(hn::ConvertTo(DF(), sums[t]), x_scale), scale, totals[t]);
-  }
+// What a weight is when its integer is 0.
+template <class F>
+HWY_INLINE VF minimum_of(const Lanes& at, std::size_t block, VF scale) {
+  if constexpr (!F::minimum) return hn::Mul(scale, hn::Set(DF(), -float{F::offset}));
+  const auto* minimums = reinterpret_cast<const std::uint16_t*>(at.panel + at.layout->minimums);
+  return load_halves(minimums + block * panel_rows + at.lane);
 }
 
+// Sum of a token's integers over the columns that share scale `part`.
+template <class F>
+HWY_INLINE VF sum_of_integers(const Activations& in, std::size_t index, std::size_t part) {
+  if constexpr (F::scales == 1) return hn::Set(DF(), in.sums[index]);
+  const VF first = hn::Set(DF(), in.first_sums[index]);
+  return part == 0 ? first : hn::Sub(hn::Set(DF(), in.sums[index]), first);
+}
+
+// Adds one block's products, of the columns that share scale `part`:
+// x_scale * (scale * sum of q x + minimum * sum of x) for each token.
+// first: index of the block's first token in the activations.
 template <class F, std::size_t Tokens>
-HWY_INLINE void add_minimums(const Lanes& at, const Activations& in, std::size_t token,
-                             std::size_t block, VF* totals) {
-  const auto* minimums = reinterpret_cast<const std::uint16_t*>(at.panel + at.layout->minimums);
-  const VF minimum = load_halves(minimums + block * panel_rows + at.lane);
-  const std::size_t blocks = at.layout->blocks;
+HWY_INLINE void add_part(const Lanes& at, const Activations& in, std::size_t first,
+                         std::size_t block, std::size_t part, VF* totals) {
+  constexpr std::size_t columns = block_columns / F::scales;
+  constexpr std::size_t block_bytes = panel_rows * block_columns / (F::nibbles ? 2 : 1);
+  Sums<Tokens> sums;
+  for (std::size_t t = 0; t < Tokens; ++t) sums.high[t] = sums.low[t] = hn::Zero(DI());
+  const std::byte* weights = at.panel + at.layout->integers + block * block_bytes + at.lane * 4;
+  dot_columns<F, Tokens>(weights + part * columns * panel_rows,
+                         in.bytes + first * token_block_bytes + part * columns, sums);
+  const auto* scales = reinterpret_cast<const std::uint16_t*>(at.panel);
+  const VF scale = load_halves(scales + (block * F::scales + part) * panel_rows + at.lane);
+  const VF minimum = minimum_of<F>(at, block, scale);
   for (std::size_t t = 0; t < Tokens; ++t) {
-    const std::size_t index = (token + t) * blocks + block;
-    const auto sum = static_cast<float>(in.sums[index * 2] + in.sums[index * 2 + 1]);
-    totals[t] = hn::MulAdd(hn::Set(DF(), in.scales[index] * sum), minimum, totals[t]);
+    const VI sum = hn::Add(hn::ShiftLeft<8>(sums.high[t]), sums.low[t]);
+    const VF products = hn::Mul(hn::ConvertTo(DF(), sum), scale);
+    const VF all = hn::MulAdd(sum_of_integers<F>(in, first + t, part), minimum, products);
+    totals[t] = hn::MulAdd(all, hn::Set(DF(), in.scales[first + t]), totals[t]);
   }
 }
 
@@ -191,10 +212,10 @@ void multiply_integers(const Lanes& at, const Activations& in, std::size_t token
   VF totals[Tokens];
   for (VF& total : totals) total = hn::Zero(DF());
   for (std::size_t block = 0; block < at.layout->blocks; ++block) {
+    const std::size_t first = block * in.tokens + token;
     for (std::size_t part = 0; part < F::scales; ++part) {
-      add_part<F, Tokens>(at, in, token, block, part, totals);
+      add_part<F, Tokens>(at, in, first, block, part, totals);
     }
-    if constexpr (F::minimum) add_minimums<F, Tokens>(at, in, token, block, totals);
   }
   for (std::size_t t = 0; t < Tokens; ++t) store_rows(totals[t], at.rows, out + t * stride);
 }

@@ -24,17 +24,13 @@ using DF = hn::CappedTag<float, 16>;
 using DI = hn::RebindToSigned<DF>;
 using VF = hn::Vec<DF>;
 
-std::int32_t round_to_bytes(const float* values, std::size_t count, float inverse,
-                            std::int8_t* quants) {
-  const hn::Rebind<std::int8_t, DF> bytes;
-  auto sum = hn::Zero(DI());
+void round_to_bytes(const float* values, std::size_t count, float inverse, std::byte* row) {
+  const hn::Rebind<std::int8_t, DF> to;
+  auto* bytes = reinterpret_cast<std::int8_t*>(row);
   for (std::size_t i = 0; i < count; i += hn::Lanes(DF())) {
     const VF scaled = hn::Mul(hn::LoadU(DF(), values + i), hn::Set(DF(), inverse));
-    const auto rounded = hn::NearestInt(scaled);
-    sum = hn::Add(sum, rounded);
-    hn::StoreU(hn::DemoteTo(bytes, rounded), bytes, quants + i);
+    hn::StoreU(hn::DemoteTo(to, hn::NearestInt(scaled)), to, bytes + i);
   }
-  return hn::GetLane(hn::SumOfLanes(DI(), sum));
 }
 
 float largest_magnitude(const float* values, std::size_t count) {
@@ -45,15 +41,33 @@ float largest_magnitude(const float* values, std::size_t count) {
   return hn::GetLane(hn::MaxOfLanes(DF(), largest));
 }
 
-void quantise(const float* values, std::size_t columns, std::int8_t* quants, float* scales,
-              std::int32_t* sums) {
-  for (std::size_t c = 0; c < columns; c += block_columns) {
-    const float largest = largest_magnitude(values + c, block_columns);
-    const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
-    scales[c / block_columns] = largest / 127.0f;
-    for (std::size_t half = c; half < c + block_columns; half += 16) {
-      sums[half / 16] = round_to_bytes(values + half, 16, inverse, quants + half);
-    }
+// Rounds 16 values to integers, splits these into bytes, and returns their sum.
+float round_to_words(const float* values, float inverse, std::int8_t* bytes) {
+  const hn::Rebind<std::int8_t, DF> to;
+  auto sum = hn::Zero(DI());
+  for (std::size_t i = 0; i < 16; i += hn::Lanes(DF())) {
+    const VF scaled = hn::Mul(hn::LoadU(DF(), values + i), hn::Set(DF(), inverse));
+    const auto rounded = hn::NearestInt(scaled);
+    const auto high = hn::ShiftRight<8>(hn::Add(rounded, hn::Set(DI(), 128)));
+    const auto low = hn::Sub(rounded, hn::ShiftLeft<8>(high));
+    sum = hn::Add(sum, rounded);
+    hn::StoreU(hn::DemoteTo(to, high), to, bytes + i);
+    hn::StoreU(hn::DemoteTo(to, low), to, bytes + block_columns + i);
+  }
+  return static_cast<float>(hn::GetLane(hn::SumOfLanes(DI(), sum)));
+}
+
+void quantise(const float* values, std::size_t columns, const QuantisedRow& out) {
+  constexpr float most = 127 * 256;
+  for (std::size_t block = 0; block < columns / block_columns; ++block) {
+    const float* in = values + block * block_columns;
+    std::int8_t* bytes = out.bytes + block * out.tokens * token_block_bytes;
+    const float largest = largest_magnitude(in, block_columns);
+    const float inverse = largest > 0 ? most / largest : 0.0f;
+    const float first = round_to_words(in, inverse, bytes);
+    out.scales[block * out.tokens] = largest / most;
+    out.sums[block * out.tokens] = first + round_to_words(in + 16, inverse, bytes + 16);
+    out.first_sums[block * out.tokens] = first;
   }
 }
 
@@ -128,7 +142,7 @@ void store_bytes(const float* values, std::size_t count, std::byte* row) {
   for (std::size_t i = 0; i < count; i += block_columns) {
     const float largest = largest_magnitude(values + i, block_columns);
     const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
-    round_to_bytes(values + i, block_columns, inverse, reinterpret_cast<std::int8_t*>(row) + i);
+    round_to_bytes(values + i, block_columns, inverse, row + i);
     const std::uint16_t scale_bits = float_to_half(largest / 127.0f);
     std::memcpy(row + count + i / block_columns * 2, &scale_bits, 2);
   }
@@ -160,9 +174,8 @@ HWY_EXPORT(add_scaled);
 HWY_EXPORT(scale);
 HWY_EXPORT(store_row);
 
-void quantise(const float* values, std::size_t columns, std::int8_t* quants, float* scales,
-              std::int32_t* sums) noexcept {
-  HWY_DYNAMIC_DISPATCH(quantise)(values, columns, quants, scales, sums);
+void quantise(const float* values, std::size_t columns, const QuantisedRow& out) noexcept {
+  HWY_DYNAMIC_DISPATCH(quantise)(values, columns, out);
 }
 
 void rms_norm(const float* in, const float* weight, std::size_t count, float epsilon,

@@ -9,24 +9,30 @@ void ProductInput::resize(std::size_t tokens, std::size_t columns) {
   columns_ = columns;
   values_.resize(tokens * columns);
   if (columns % block_columns != 0) return;
-  quants_.resize(tokens * columns);
+  bytes_.resize(tokens * columns * 2);
   scales_.resize(tokens * columns / block_columns);
-  sums_.resize(tokens * columns / 16);
+  sums_.resize(scales_.size());
+  first_sums_.resize(scales_.size());
 }
 
 void ProductInput::quantise(std::size_t token) noexcept {
   if (columns_ % block_columns != 0) return;
-  kernels::quantise(&values_[token * columns_], columns_, &quants_[token * columns_],
-                    &scales_[token * columns_ / block_columns], &sums_[token * columns_ / 16]);
+  kernels::quantise(&values_[token * columns_], columns_,
+                    {.tokens = tokens_,
+                     .bytes = &bytes_[token * kernels::token_block_bytes],
+                     .scales = &scales_[token],
+                     .sums = &sums_[token],
+                     .first_sums = &first_sums_[token]});
 }
 
 kernels::Activations ProductInput::view() const noexcept {
   return {.tokens = tokens_,
           .columns = columns_,
           .values = values_.data(),
-          .quants = quants_.data(),
+          .bytes = bytes_.data(),
           .scales = scales_.data(),
-          .sums = sums_.data()};
+          .sums = sums_.data(),
+          .first_sums = first_sums_.data()};
 }
 
 void multiply(ThreadPool& pool, const ProductInput& input,

@@ -26,9 +26,10 @@ class ProductInput {
   std::size_t tokens_ = 0;
   std::size_t columns_ = 0;
   std::vector<float> values_;
-  std::vector<std::int8_t> quants_;
+  std::vector<std::int8_t> bytes_;
   std::vector<float> scales_;
-  std::vector<std::int32_t> sums_;
+  std::vector<float> sums_;
+  std::vector<float> first_sums_;
 };
 
 /// One matrix and where its product goes: [tokens][matrix rows].
