@@ -34,6 +34,17 @@
 #define LETHE_EXACT_BODY
 #endif
 
+// A product that is then added. Under -ffast-math clang's back end fuses the two whatever the
+// pragma says; a fence keeps them apart, at the cost of vectorisation.
+#if defined(__clang__) && defined(__FAST_MATH__) && defined(__FMA__) && defined(__x86_64__)
+#define LETHE_PRODUCT(a, b) ::lethe::detail::fenced_product(a, b)
+namespace lethe::detail {
+[[nodiscard]] inline float fenced_product(float a, float b) { return __arithmetic_fence(a * b); }
+}  // namespace lethe::detail
+#else
+#define LETHE_PRODUCT(a, b) ((a) * (b))
+#endif
+
 #if defined(__GNUC__) || defined(__clang__)
 #define LETHE_COLD __attribute__((noinline, cold))
 #define LETHE_RESTRICT __restrict__

@@ -42,7 +42,8 @@ class WindowMass {
         row_query_(shape.layers * shape.groups * config.window, 0),
         rows_(shape.layers * shape.groups * config.window * shape.slots, 0.0f),
         order_(shape.slots),
-        pooled_(shape.slots) {}
+        pooled_(shape.slots),
+        pool_share_(1.0f / static_cast<float>(config.pool)) {}
 
   /// O(mass.size()), and O(slots) at a query's first row.
   void record(std::size_t layer, std::size_t group, std::int64_t query, std::size_t first_slot,
@@ -90,8 +91,6 @@ class WindowMass {
 
   template <class Archive, class Self>
   static void archive(Archive& archive, Self& self) {
-    archive(self.config_.pool);
-    archive(self.config_.pooling);
     archive(self.queries_);
     archive(self.row_query_);
     archive(self.rows_);
@@ -101,8 +100,7 @@ class WindowMass {
     const bool past = std::all_of(row_query_.begin(), row_query_.end(), [this](std::int64_t query) {
       return query >= 0 && query <= queries_;
     });
-    return past && queries_ < (std::int64_t{1} << 62) && config_.pool % 2 == 1 &&
-           config_.pooling <= Pooling::mean;
+    return past && queries_ < (std::int64_t{1} << 62);
   }
 
  private:
@@ -152,7 +150,7 @@ class WindowMass {
       result =
           config_.pooling == Pooling::maximum ? std::max(result, pooled_[i]) : result + pooled_[i];
     }
-    return config_.pooling == Pooling::maximum ? result : result / static_cast<float>(config_.pool);
+    return config_.pooling == Pooling::maximum ? result : result * pool_share_;
   }
 
   Config config_;
@@ -163,6 +161,8 @@ class WindowMass {
   std::vector<float> rows_;
   std::vector<Slot> order_;
   std::vector<float> pooled_;
+  // Kept, since a division in the loop would round as -ffast-math pleases.
+  float pool_share_;
 };
 static_assert(TokenScorer<WindowMass>);
 
