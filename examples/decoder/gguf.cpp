@@ -127,6 +127,23 @@ class Parser {
 
   Value read_value(std::string_view key, std::uint32_t type) {
     switch (type) {
+      case value_type::f32:
+        return double{read<float>()};
+      case value_type::f64:
+        return read<double>();
+      case value_type::boolean:
+        return read<std::uint8_t>() != 0;
+      case value_type::string:
+        return read_string();
+      case value_type::array:
+        return read_array(key);
+      default:
+        return read_whole(key, type);
+    }
+  }
+
+  Value read_whole(std::string_view key, std::uint32_t type) {
+    switch (type) {
       case value_type::u8:
         return std::uint64_t{read<std::uint8_t>()};
       case value_type::u16:
@@ -143,36 +160,20 @@ class Parser {
         return std::int64_t{read<std::int32_t>()};
       case value_type::i64:
         return read<std::int64_t>();
-      case value_type::f32:
-        return double{read<float>()};
-      case value_type::f64:
-        return read<double>();
-      case value_type::boolean:
-        return read<std::uint8_t>() != 0;
-      case value_type::string:
-        return read_string();
-      case value_type::array:
-        return read_array(key);
       default:
-        fail("metadata key '" + one_line(key) + "' has unknown type " + std::to_string(type));
+        break;
     }
+    fail("metadata key '" + one_line(key) + "' has unknown type " + std::to_string(type));
   }
 
   Array read_array(std::string_view key) {
     Array array;
     array.element_type = read<std::uint32_t>();
     array.count = read<std::uint64_t>();
-    const std::size_t element = value_bytes(array.element_type);
     const bool strings = array.element_type == value_type::string;
-    if (element == 0 && !strings) {
-      fail("metadata key '" + one_line(key) + "' is an array of type " +
-           std::to_string(array.element_type) + ", which is unknown or nested");
-    }
-    // A string takes at least the 8 bytes of its length, so this also bounds what is allocated.
-    if (array.count > left() / (strings ? 8 : element)) {
-      fail("metadata key '" + one_line(key) + "' claims " + std::to_string(array.count) +
-           " elements, more than the file can hold");
-    }
+    // A string takes at least the 8 bytes of its length, so the check also bounds the allocation.
+    const std::size_t element = strings ? 8 : value_bytes(array.element_type);
+    check_array(key, array, element);
     if (!strings) {
       array.data = take(array.count * element);
       return array;
@@ -180,6 +181,18 @@ class Parser {
     array.strings.reserve(array.count);
     for (std::uint64_t i = 0; i < array.count; ++i) array.strings.push_back(read_string());
     return array;
+  }
+
+  void check_array(std::string_view key, const Array& array, std::size_t element) const {
+    const std::string name = "metadata key '" + one_line(key) + "'";
+    if (element == 0) {
+      fail(name + " is an array of type " + std::to_string(array.element_type) +
+           ", which is unknown or nested");
+    }
+    if (array.count > left() / element) {
+      fail(name + " claims " + std::to_string(array.count) +
+           " elements, more than the file can hold");
+    }
   }
 
   void tensor_entry() {

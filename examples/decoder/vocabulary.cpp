@@ -84,19 +84,22 @@ Vocabulary::Vocabulary(const gguf::File& file, TokenSpelling spelling) {
     throw file.error("has a vocabulary of " + std::to_string(spelled.size()) +
                      " tokens; convert the model again");
   }
-  bytes_.reserve(spelled.size());
   kinds_.assign(spelled.size(), TokenKind::normal);
   if (file.has("tokenizer.ggml.token_type")) read_kinds(file);
-  for (std::size_t id = 0; id < spelled.size(); ++id) {
-    const bool raw = kinds_[id] == TokenKind::control || kinds_[id] == TokenKind::user_defined;
-    bytes_.push_back(raw                                     ? std::string(spelled[id])
-                     : spelling == TokenSpelling::byte_level ? from_byte_level(spelled[id])
-                                                             : from_sentence_piece(spelled[id]));
-  }
+  read_bytes(spelled, spelling);
   index_bytes(spelled, spelling);
   ids_.reserve(spelled.size());
   index_tokens(TokenKind::normal);
   index_tokens(TokenKind::user_defined);
+}
+
+void Vocabulary::read_bytes(const std::vector<std::string_view>& spelled, TokenSpelling spelling) {
+  const auto plain = spelling == TokenSpelling::byte_level ? from_byte_level : from_sentence_piece;
+  bytes_.reserve(spelled.size());
+  for (std::size_t id = 0; id < spelled.size(); ++id) {
+    const bool named = kinds_[id] == TokenKind::control || kinds_[id] == TokenKind::user_defined;
+    bytes_.push_back(named ? std::string(spelled[id]) : plain(spelled[id]));
+  }
 }
 
 void Vocabulary::read_kinds(const gguf::File& file) {

@@ -55,6 +55,7 @@ class Vocabulary {
   };
 
   void read_kinds(const gguf::File& file);
+  void read_bytes(const std::vector<std::string_view>& spelled, TokenSpelling spelling);
   void index_tokens(TokenKind kind);
   void index_bytes(const std::vector<std::string_view>& spelled, TokenSpelling spelling);
 
