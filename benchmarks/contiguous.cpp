@@ -1,0 +1,64 @@
+// cache/contiguous.hpp: packing survivors of 16-bit keys and values in place.
+#include "lethe/cache/contiguous.hpp"
+
+#include <benchmark/benchmark.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "ratio.hpp"
+
+namespace {
+
+constexpr std::size_t tokens = 8192;
+constexpr std::size_t heads = 4;
+
+/// Each slot stays with probability 1/4.
+std::vector<lethe::Slot> random_survivors() {
+  bench::Draw draw(7);
+  std::vector<lethe::Slot> kept;
+  for (lethe::Slot slot = 0; slot < tokens; ++slot) {
+    if (draw() < 0.25f) kept.push_back(slot);
+  }
+  return kept;
+}
+
+void compact_layer(benchmark::State& state, std::size_t dimension, lethe::Strides strides) {
+  const std::vector<lethe::Slot> kept = random_survivors();
+  std::vector<lethe::Half> keys(tokens * heads * dimension);
+  std::vector<lethe::Half> values(keys.size());
+  std::vector<std::byte> target(kept.size() * heads * dimension * sizeof(lethe::Half));
+  lethe::ContiguousCache<lethe::Half> cache({{.keys = keys.data(),
+                                              .values = values.data(),
+                                              .heads = heads,
+                                              .dimension = dimension,
+                                              .key_strides = strides,
+                                              .value_strides = strides,
+                                              .capacity = tokens}});
+  const lethe::EvictionPlan plan{
+      .tokens = tokens, .first_move = lethe::first_move_of(kept), .kept = kept};
+  bench::compare(
+      state,
+      [&] {
+        std::memcpy(target.data(), keys.data(), target.size());
+        benchmark::ClobberMemory();
+        std::memcpy(target.data(), values.data(), target.size());
+      },
+      [&] { cache.apply(std::span(&plan, 1)); });
+}
+
+void compact_strips(benchmark::State& state) {
+  const auto dimension = static_cast<std::size_t>(state.range(0));
+  compact_layer(state, dimension, {.token = dimension, .head = tokens * dimension});
+}
+BENCHMARK(compact_strips)->Arg(64)->Arg(128)->UseManualTime();
+
+void compact_tokens(benchmark::State& state) {
+  const auto dimension = static_cast<std::size_t>(state.range(0));
+  compact_layer(state, dimension, {.token = heads * dimension, .head = dimension});
+}
+BENCHMARK(compact_tokens)->Arg(64)->Arg(128)->UseManualTime();
+
+}  // namespace
