@@ -59,7 +59,8 @@ struct BFloat16 {
 [[nodiscard]] LETHE_HOST_DEVICE constexpr std::uint32_t ordered_key(float value) {
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
   const std::uint32_t magnitude = bits & 0x7FFFFFFFu;
-  return (bits >> 31) != 0 ? 0x80000000u - magnitude : 0x80000000u + magnitude;
+  const std::uint32_t negative = 0u - (bits >> 31);
+  return 0x80000000u + ((magnitude ^ negative) - negative);
 }
 
 /// exp(x), relative error below 3e-7, zero below -87, the same bits under every optimisation flag.
@@ -67,22 +68,30 @@ struct BFloat16 {
 [[nodiscard]] LETHE_EXACT inline float exact_exp(float x) {
   LETHE_EXACT_BODY
   const std::uint32_t x_bits = std::bit_cast<std::uint32_t>(x);
-  const bool nan = (x_bits & 0x7FFFFFFFu) > 0x7F800000u;
-  const float bounded = x > 88.0f ? 88.0f : (x < -87.0f || nan ? -87.0f : x);
-  const float scaled = bounded * 1.44269504088896341f;
-  const std::int32_t n = static_cast<std::int32_t>(scaled + (scaled < 0 ? -0.5f : 0.5f));
+  const std::uint32_t sign = x_bits & 0x80000000u;
+  const auto magnitude = static_cast<std::int32_t>(x_bits ^ sign);
+  // The bits of 88, or of 87 below zero. Integers and masks leave no branch to stop vectorisation.
+  const std::int32_t limit = 0x42B00000 - static_cast<std::int32_t>(sign >> 14);
+  const std::int32_t bounded_bits = magnitude < limit ? magnitude : limit;
+  const float bounded = std::bit_cast<float>(static_cast<std::uint32_t>(bounded_bits) | sign);
+  const float half = std::bit_cast<float>(0x3F000000u | sign);
+  const auto n = static_cast<std::int32_t>(LETHE_PRODUCT(bounded, 1.44269504088896341f) + half);
   const float whole = static_cast<float>(n);
-  const float r = (bounded - whole * 0.693359375f) + whole * 2.12194440e-4f;
+  const float r =
+      (bounded - LETHE_PRODUCT(whole, 0.693359375f)) + LETHE_PRODUCT(whole, 2.12194440e-4f);
   float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  const float value = ((p * (r * r)) + r) + 1.0f;
+  p = LETHE_PRODUCT(p, r) + 1.3981999507e-3f;
+  p = LETHE_PRODUCT(p, r) + 8.3334519073e-3f;
+  p = LETHE_PRODUCT(p, r) + 4.1665795894e-2f;
+  p = LETHE_PRODUCT(p, r) + 1.6666665459e-1f;
+  p = LETHE_PRODUCT(p, r) + 5.0000001201e-1f;
+  const float value = (LETHE_PRODUCT(p, r * r) + r) + 1.0f;
   const float power = std::bit_cast<float>(static_cast<std::uint32_t>(n + 127) << 23);
-  const float result = x < -87.0f ? 0.0f : value * power;
-  return nan ? x : result;
+  const std::uint32_t result = std::bit_cast<std::uint32_t>(value * power);
+  const std::uint32_t beyond = 0u - static_cast<std::uint32_t>(magnitude > limit);
+  const std::uint32_t nan = 0u - static_cast<std::uint32_t>(magnitude > 0x7F800000);
+  const std::uint32_t zero = (beyond & (0u - (sign >> 31))) | nan;
+  return std::bit_cast<float>((result & ~zero) | (x_bits & nan));
 }
 
 namespace detail {
@@ -117,7 +126,7 @@ struct ScaledNumber {
 LETHE_EXACT inline void add_scaled(float* LETHE_RESTRICT row, const float* LETHE_RESTRICT value,
                                    std::size_t count, float weight) {
   LETHE_EXACT_BODY
-  for (std::size_t i = 0; i < count; ++i) row[i] = row[i] + value[i] * weight;
+  for (std::size_t i = 0; i < count; ++i) row[i] = row[i] + LETHE_PRODUCT(value[i], weight);
 }
 
 /// row[i] += value[i].

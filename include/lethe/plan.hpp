@@ -35,7 +35,7 @@ struct Protection {
   Position recent_begin = ~Position{0};
 
   [[nodiscard]] LETHE_HOST_DEVICE constexpr bool covers(Position position) const {
-    return position < prefix_end || position >= recent_begin;
+    return (position < prefix_end) | (position >= recent_begin);
   }
   bool operator==(const Protection&) const = default;
 };
@@ -83,16 +83,18 @@ namespace detail {
   return faults == 0;
 }
 
+/// Counts suffice, the kept slots being unique; and counting, unlike a merge, has no branch to
+/// miss.
 [[nodiscard]] inline bool keeps_protected(const EvictionPlan& plan, const Protection& protection) {
-  std::size_t next = 0;
-  for (std::uint32_t slot = 0; slot < plan.tokens; ++slot) {
-    if (next < plan.kept.size() && plan.kept[next] == slot) {
-      ++next;
-    } else if (protection.covers(plan.positions[slot])) {
-      return false;
-    }
+  std::uint32_t covered = 0;
+  for (const Position position : plan.positions.first(plan.tokens)) {
+    covered += static_cast<std::uint32_t>(protection.covers(position));
   }
-  return true;
+  std::uint32_t kept = 0;
+  for (const Slot slot : plan.kept) {
+    kept += static_cast<std::uint32_t>(protection.covers(plan.positions[slot]));
+  }
+  return kept == covered;
 }
 
 }  // namespace detail

@@ -26,9 +26,16 @@ inline void make_keys(std::span<const float> scores, std::span<const Position> p
   const std::uint32_t prefix_end = protection.prefix_end;
   const std::uint32_t recent = protection.recent_begin;
   for (std::size_t i = 0; i < scores.size(); ++i) {
-    const bool covered = positions[i] < prefix_end || positions[i] >= recent;
-    keys[i] = covered ? protected_key : ordered_key(scores[i]);
+    const bool first = positions[i] < prefix_end;
+    const bool last = positions[i] >= recent;
+    // Without a branch, so that it is vectorised: protected_key has every bit set.
+    keys[i] = ordered_key(scores[i]) | (0u - static_cast<std::uint32_t>(first | last));
   }
+}
+
+/// The same without protected tokens.
+inline void make_keys(std::span<const float> scores, std::span<std::uint32_t> keys) {
+  for (std::size_t i = 0; i < scores.size(); ++i) keys[i] = ordered_key(scores[i]);
 }
 
 namespace detail {
@@ -52,29 +59,47 @@ inline void count_digit(std::span<const std::uint32_t> keys, Digit digit, Histog
   Histogram odd{};
   even.fill(0);
   std::size_t i = 0;
-  for (; i + 1 < keys.size(); i += 2) {
+  for (; i + 4 <= keys.size(); i += 4) {
     ++even[digit.of(keys[i])];
     ++odd[digit.of(keys[i + 1])];
+    ++even[digit.of(keys[i + 2])];
+    ++odd[digit.of(keys[i + 3])];
   }
-  if (i < keys.size()) ++even[digit.of(keys[i])];
+  for (; i < keys.size(); ++i) ++even[digit.of(keys[i])];
   for (std::size_t bin = 0; bin < even.size(); ++bin) even[bin] += odd[bin];
 }
 
 /// The bin, counted from the top, in which the count-th key lies; count becomes its rank in the
-/// bin.
+/// bin. Whole blocks of bins are passed over first.
 [[nodiscard]] inline std::uint32_t find_bin(const Histogram& histogram, std::size_t& count) {
-  std::uint32_t bin = static_cast<std::uint32_t>(histogram.size()) - 1;
-  while (histogram[bin] < count) count -= histogram[bin--];
-  return bin;
+  constexpr std::size_t block = 64;
+  std::size_t end = histogram.size();
+  for (; end > block; end -= block) {
+    std::uint32_t held = 0;
+    for (std::size_t bin = end - block; bin < end; ++bin) held += histogram[bin];
+    if (held >= count) break;
+    count -= held;
+  }
+  while (histogram[end - 1] < count) count -= histogram[--end];
+  return static_cast<std::uint32_t>(end - 1);
 }
 
-[[nodiscard]] inline std::size_t gather_bin(std::span<const std::uint32_t> keys, Digit digit,
-                                            std::uint32_t bin, std::span<std::uint32_t> out) {
+/// Copies the keys from `low` on, below low + width, to the front of out; returns how many. Every
+/// key is written and only some are counted, four to a turn, since a branch would be missed too
+/// often.
+[[nodiscard]] inline std::size_t gather_range(std::span<const std::uint32_t> keys,
+                                              std::uint32_t low, std::uint32_t width,
+                                              std::span<std::uint32_t> out) {
   std::size_t found = 0;
-  for (const std::uint32_t key : keys) {
+  const auto take = [&](std::uint32_t key) {
     out[found] = key;
-    found += digit.of(key) == bin ? 1u : 0u;
+    found += static_cast<std::size_t>(key - low < width);
+  };
+  std::size_t i = 0;
+  for (; i + 4 <= keys.size(); i += 4) {
+    for (std::size_t j = 0; j < 4; ++j) take(keys[i + j]);
   }
+  for (; i < keys.size(); ++i) take(keys[i]);
   return found;
 }
 
@@ -92,7 +117,8 @@ inline void count_digit(std::span<const std::uint32_t> keys, Digit digit, Histog
     detail::count_digit(candidates, digit, histogram);
     const std::uint32_t bin = detail::find_bin(histogram, count);
     key |= bin << digit.shift;
-    const std::size_t found = detail::gather_bin(candidates, digit, bin, scratch);
+    const std::size_t found =
+        detail::gather_range(candidates, key, std::uint32_t{1} << digit.shift, scratch);
     candidates = scratch.first(found);
   }
   return {key, count};
@@ -113,17 +139,37 @@ namespace detail {
   return *nth;
 }
 
+/// Writes the slots of keys above the cut and of the first `ties` equal ones; returns how many.
+/// The keys are those of slots from first_slot on.
 [[nodiscard]] inline std::size_t collect_ordered(std::span<const std::uint32_t> keys, Cut cut,
-                                                 std::span<Slot> kept) {
+                                                 std::size_t first_slot, std::span<Slot> kept) {
   std::size_t count = 0;
-  std::size_t ties = cut.ties;
-  for (std::size_t i = 0; i < keys.size(); ++i) {
-    const std::size_t tie = keys[i] == cut.key && ties != 0 ? 1u : 0u;
-    kept[count] = static_cast<Slot>(i);
-    ties -= tie;
-    count += tie + (keys[i] > cut.key ? 1u : 0u);
+  std::size_t i = 0;
+  for (std::size_t ties = cut.ties; i < keys.size() && ties != 0; ++i) {
+    kept[count] = static_cast<Slot>(first_slot + i);
+    count += static_cast<std::size_t>(keys[i] >= cut.key);
+    if (keys[i] == cut.key) --ties;
+  }
+  for (; i < keys.size(); ++i) {
+    kept[count] = static_cast<Slot>(first_slot + i);
+    count += static_cast<std::size_t>(keys[i] > cut.key);
   }
   return count;
+}
+
+/// How many keys the cut keeps from `begin` to `end`, where slots ascend with positions.
+[[nodiscard]] inline std::size_t count_ordered(std::span<const std::uint32_t> keys, Cut cut,
+                                               std::size_t begin, std::size_t end) {
+  std::uint32_t ties_before = 0;
+  std::uint32_t above = 0;
+  std::uint32_t equal = 0;
+  for (std::size_t i = 0; i < begin; ++i) ties_before += keys[i] == cut.key;
+  for (std::size_t i = begin; i < end; ++i) {
+    above += static_cast<std::uint32_t>(keys[i] > cut.key);
+    equal += static_cast<std::uint32_t>(keys[i] == cut.key);
+  }
+  const std::size_t ties = cut.ties - std::min<std::size_t>(cut.ties, ties_before);
+  return above + std::min<std::size_t>(equal, ties);
 }
 
 }  // namespace detail
@@ -134,7 +180,7 @@ namespace detail {
 inline std::size_t collect(std::span<const std::uint32_t> keys, Cut cut,
                            std::span<const Position> positions, bool ordered, std::span<Slot> kept,
                            std::span<std::uint32_t> scratch) {
-  if (ordered) return detail::collect_ordered(keys, cut, kept);
+  if (ordered) return detail::collect_ordered(keys, cut, 0, kept);
   const Position last = detail::youngest_tie(keys, cut, positions, scratch);
   std::size_t count = 0;
   for (std::size_t i = 0; i < keys.size(); ++i) {
@@ -151,14 +197,17 @@ inline std::size_t collect(std::span<const std::uint32_t> keys, Cut cut,
                                                    std::span<const Position> positions,
                                                    bool ordered, const Protection& protection,
                                                    std::span<std::uint32_t> scratch) {
-  const Position last = ordered ? 0 : detail::youngest_tie(keys, cut, positions, scratch);
+  if (ordered) {
+    const auto first = std::lower_bound(positions.begin(), positions.end(), protection.prefix_end);
+    const auto recent = std::lower_bound(first, positions.end(), protection.recent_begin);
+    return detail::count_ordered(keys, cut, static_cast<std::size_t>(first - positions.begin()),
+                                 static_cast<std::size_t>(recent - positions.begin()));
+  }
+  const Position last = detail::youngest_tie(keys, cut, positions, scratch);
   std::size_t count = 0;
-  std::size_t ties = cut.ties;
   for (std::size_t i = 0; i < keys.size(); ++i) {
-    const bool equal = keys[i] == cut.key;
-    const bool tie = equal && (ordered ? ties != 0 : positions[i] <= last);
-    ties -= equal && ties != 0 ? 1u : 0u;
-    count += (tie || keys[i] > cut.key) && !protection.covers(positions[i]) ? 1u : 0u;
+    const bool kept = keys[i] > cut.key || (keys[i] == cut.key && positions[i] <= last);
+    count += kept && !protection.covers(positions[i]) ? 1u : 0u;
   }
   return count;
 }

@@ -25,27 +25,36 @@ struct MassSummary {
 
 namespace detail {
 
-inline constexpr std::size_t summary_lanes = 8;
+inline constexpr std::size_t summary_lanes = 16;
 
 struct SummaryLanes {
   std::array<double, summary_lanes> sum{};
   std::array<double, summary_lanes> square{};
   std::array<float, summary_lanes> maximum;
+  // The topmost bit is set once a value was infinite or NaN.
   std::array<std::uint32_t, summary_lanes> odd_bits{};
 };
 
-// Fixed lanes: the order of the additions, and so the bits, do not depend on the vector width.
-LETHE_EXACT inline void add_lanes(SummaryLanes& lanes, const float* values, std::size_t count) {
+LETHE_EXACT inline void add_to_lane(SummaryLanes& lanes, std::size_t lane, float value) {
   LETHE_EXACT_BODY
-  for (std::size_t i = 0; i < count; ++i) {
-    const float value = values[i];
-    const std::uint32_t bits = std::bit_cast<std::uint32_t>(value) & 0x7FFFFFFFu;
-    const double size = static_cast<double>(std::bit_cast<float>(bits));
-    lanes.sum[i] = lanes.sum[i] + size;
-    lanes.square[i] = lanes.square[i] + size * size;
-    lanes.maximum[i] = lanes.maximum[i] < value ? value : lanes.maximum[i];
-    lanes.odd_bits[i] |= bits >= 0x7F800000u ? 1u : 0u;
+  const std::uint32_t bits = std::bit_cast<std::uint32_t>(value) & 0x7FFFFFFFu;
+  const double size = static_cast<double>(std::bit_cast<float>(bits));
+  lanes.sum[lane] = lanes.sum[lane] + size;
+  lanes.square[lane] = lanes.square[lane] + size * size;
+  lanes.maximum[lane] = lanes.maximum[lane] < value ? value : lanes.maximum[lane];
+  lanes.odd_bits[lane] |= bits + 0x00800000u;
+}
+
+// Fixed lanes: the order of the additions, and so the bits, do not depend on the vector width. The
+// lanes are a copy, for only those of a local variable can stay in registers.
+[[nodiscard]] LETHE_EXACT inline SummaryLanes add_blocks(SummaryLanes lanes,
+                                                         std::span<const float> values) {
+  for (std::size_t i = 0; i + summary_lanes <= values.size(); i += summary_lanes) {
+    for (std::size_t lane = 0; lane < summary_lanes; ++lane) {
+      add_to_lane(lanes, lane, values[i + lane]);
+    }
   }
+  return lanes;
 }
 
 LETHE_EXACT inline MassSummary fold(const SummaryLanes& lanes, std::size_t count) {
@@ -55,7 +64,7 @@ LETHE_EXACT inline MassSummary fold(const SummaryLanes& lanes, std::size_t count
     summary.sum = summary.sum + lanes.sum[lane];
     summary.square_sum = summary.square_sum + lanes.square[lane];
     summary.maximum = std::max(summary.maximum, lanes.maximum[lane]);
-    summary.finite = summary.finite && lanes.odd_bits[lane] == 0;
+    summary.finite = summary.finite && lanes.odd_bits[lane] >> 31 == 0;
   }
   return summary;
 }
@@ -67,11 +76,11 @@ LETHE_EXACT inline MassSummary fold(const SummaryLanes& lanes, std::size_t count
   if (scores.empty()) return {};
   detail::SummaryLanes lanes;
   lanes.maximum.fill(scores[0]);
-  std::size_t i = 0;
-  for (; i + detail::summary_lanes <= scores.size(); i += detail::summary_lanes) {
-    detail::add_lanes(lanes, scores.data() + i, detail::summary_lanes);
+  lanes = detail::add_blocks(lanes, scores);
+  const std::size_t rest = scores.size() % detail::summary_lanes;
+  for (std::size_t lane = 0; lane < rest; ++lane) {
+    detail::add_to_lane(lanes, lane, scores[scores.size() - rest + lane]);
   }
-  detail::add_lanes(lanes, scores.data() + i, scores.size() - i);
   return detail::fold(lanes, scores.size());
 }
 
@@ -125,15 +134,16 @@ LETHE_EXACT inline MassSummary fold(const SummaryLanes& lanes, std::size_t count
 /// How many scores are at least `level`. O(n).
 [[nodiscard]] inline std::size_t count_at_least(std::span<const float> scores, float level) {
   std::size_t count = 0;
-  std::size_t i = 0;
-  for (; i + 4096 <= scores.size(); i += 4096) {
+  for (std::size_t begin = 0; begin < scores.size(); begin += 4096) {
+    // Counted in 32 bits, as wide as a score, so that vectors need no widening.
     std::uint32_t block = 0;
-    for (std::size_t j = i; j < i + 4096; ++j) block += scores[j] >= level ? 1u : 0u;
+    for (const float score :
+         scores.subspan(begin, std::min<std::size_t>(4096, scores.size() - begin))) {
+      block += static_cast<std::uint32_t>(score >= level);
+    }
     count += block;
   }
-  std::uint32_t rest = 0;
-  for (; i < scores.size(); ++i) rest += scores[i] >= level ? 1u : 0u;
-  return count + rest;
+  return count;
 }
 
 }  // namespace lethe

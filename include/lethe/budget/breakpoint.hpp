@@ -67,7 +67,7 @@ class SegmentBreakpoint {
   [[nodiscard]] static std::size_t unprotected_among_best(const LayerScores& layer,
                                                           std::size_t count) {
     const std::span<std::uint32_t> keys = layer.keys.first(layer.scores.size());
-    make_keys(layer.scores, layer.positions, Protection{}, keys);
+    make_keys(layer.scores, keys);
     const Cut cut = find_cut(keys, count, layer.scratch);
     return count_unprotected(keys, cut, layer.positions, layer.ordered, layer.protection,
                              layer.scratch);
