@@ -6,6 +6,7 @@ set(LETHE_HEADERS
     lethe/archive.hpp
     lethe/fixed_list.hpp
     lethe/numeric.hpp
+    lethe/subnormals.hpp
     lethe/attention.hpp
     lethe/plan.hpp
     lethe/sparsity.hpp

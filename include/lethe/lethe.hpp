@@ -38,5 +38,6 @@
 #include "lethe/slot_table.hpp"
 #include "lethe/sparsity.hpp"
 #include "lethe/state_blob.hpp"
+#include "lethe/subnormals.hpp"
 #include "lethe/trace.hpp"
 #include "lethe/version.hpp"

@@ -22,6 +22,7 @@
 #include "lethe/score.hpp"
 #include "lethe/sequence_state.hpp"
 #include "lethe/state_blob.hpp"
+#include "lethe/subnormals.hpp"
 #include "lethe/trace.hpp"
 
 namespace lethe {
@@ -56,6 +57,7 @@ class Pruner {
   /// examined layer, O(layers) otherwise.
   template <KVCacheView Cache, TraceReceiver Trace = NoTrace>
   std::size_t make_room(Cache& cache, std::size_t tokens, Trace&& trace = {}) {
+    const detail::KeepSubnormals exact;
     state_.begin(cache, tokens);
     state_.flush_full(cache, tokens);
     const detail::RoundContext<Scorer, Cache> round{state_, space_, cache, tokens};
@@ -76,26 +78,31 @@ class Pruner {
   /// layer, with other heads or queries. Entries beyond a query's causal limit are not read.
   /// Throws std::invalid_argument for more queries than make_room announced. O(heads x columns).
   void observe(std::size_t layer, const Probabilities<float>& probabilities) {
+    const detail::KeepSubnormals exact;
     state_.record(layer, probabilities);
   }
   template <class Element>
   void observe(std::size_t layer, const Probabilities<Element>& probabilities) {
+    const detail::KeepSubnormals exact;
     state_.record(layer, probabilities);
   }
   /// Records logits; as for probabilities.
   template <class Element>
   void observe(std::size_t layer, const Logits<Element>& logits) {
+    const detail::KeepSubnormals exact;
     state_.record(layer, logits);
   }
   /// Records mass that the engine has summed itself; as for probabilities.
   template <class Element>
   void observe(std::size_t layer, const Mass<Element>& mass) {
+    const detail::KeepSubnormals exact;
     state_.record(layer, mass);
   }
   /// Keeps queries and their log-sum-exps, to be scored against the cache's keys in a later
   /// make_room, before anything moves. Needs PrunerConfig::deferred.
   template <class Element>
   void observe(std::size_t layer, const Queries<Element>& queries) {
+    const detail::KeepSubnormals exact;
     state_.keep_queries(layer, queries);
   }
 
@@ -105,7 +112,10 @@ class Pruner {
   /// The tokens at these indices of the step stand, ascending; the cache holds them, in this order,
   /// behind the tokens it held before. The rest leave no trace. Unless all stand,
   /// PrunerConfig::draft_tokens must cover the step. Throws std::invalid_argument. O(layers).
-  void commit(std::span<const std::uint32_t> accepted) { state_.commit(accepted); }
+  void commit(std::span<const std::uint32_t> accepted) {
+    const detail::KeepSubnormals exact;
+    state_.commit(accepted);
+  }
 
   /// Positions below `tokens` are never dropped: one line pins a prompt. 0 unpins.
   /// Throws std::invalid_argument when a round could not keep them.
@@ -137,6 +147,7 @@ class Pruner {
   /// A layer's scores as a round would see them, groups summed (with Scope::head, one head's own);
   /// valid until the next call. Queries that wait to be scored count once flushed.
   [[nodiscard]] std::span<const float> scores(std::size_t layer, std::size_t head = 0) {
+    const detail::KeepSubnormals exact;
     return state_.config.scope == Scope::head ? space_.head_scores(state_, layer, head)
                                               : space_.layer_scores(state_, layer);
   }
@@ -145,6 +156,7 @@ class Pruner {
   template <KVCacheView Cache>
   void flush(const Cache& cache) {
     LETHE_ASSERT(state_.step_tokens == 0);
+    const detail::KeepSubnormals exact;
     for (std::size_t layer = 0; layer < state_.config.layers; ++layer)
       state_.flush_layer(cache, layer);
   }
