@@ -24,6 +24,7 @@ while [ $# -gt 0 ]; do
   esac
 done
 
+caller=$PWD
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 if [ -z "$model" ]; then
@@ -36,7 +37,10 @@ else
 fi
 build release decoder
 
-report=build/demo.html
-say "Comparing the whole cache with Lethe's"
-build/release/examples/decoder/decoder compare -m "$model" --report "$report" "${arguments[@]}"
-say "The report, with pictures: $PWD/$report"
+report=$PWD/build/demo.html
+program=$PWD/build/release/examples/decoder/decoder
+model=$(realpath "$model")
+say "Comparing the whole cache with pruned ones"
+cd "$caller"
+"$program" compare -m "$model" --report "$report" "${arguments[@]}"
+say "The report, with pictures: $report"
