@@ -67,7 +67,10 @@ struct PolicySettings {
 
 /// Tokens that a round at `bound` leaves free, at least 1.
 [[nodiscard]] inline std::size_t slack_tokens(float slack_ratio, std::size_t bound) {
-  const double share = static_cast<double>(slack_ratio) * static_cast<double>(bound);
+  // Also asked before the ratio is checked: no NaN or infinity may reach the cast.
+  const double ratio =
+      slack_ratio > 0.0f && slack_ratio < 1.0f ? static_cast<double>(slack_ratio) : 0;
+  const double share = ratio * static_cast<double>(bound);
   return std::max<std::size_t>(1, static_cast<std::size_t>(share));
 }
 
