@@ -129,6 +129,15 @@ void scale(float* values, std::size_t count, float factor) {
   });
 }
 
+#if HWY_ARCH_X86 && HWY_TARGET > HWY_AVX2
+// Without an instruction for it, Highway 1.0 truncates.
+void store_halves(const float* values, std::size_t count, std::byte* row) {
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::uint16_t half = float_to_half(values[i]);
+    std::memcpy(row + i * sizeof half, &half, sizeof half);
+  }
+}
+#else
 void store_halves(const float* values, std::size_t count, std::byte* row) {
   const hn::Rebind<hwy::float16_t, DF> half;
   auto* out = reinterpret_cast<hwy::float16_t*>(row);
@@ -136,6 +145,7 @@ void store_halves(const float* values, std::size_t count, std::byte* row) {
     hn::StoreU(hn::DemoteTo(half, hn::LoadU(DF(), values + i)), half, out + i);
   }
 }
+#endif
 
 // All bytes first, then the scales: bytes stay aligned for vectors.
 void store_bytes(const float* values, std::size_t count, std::byte* row) {

@@ -1,0 +1,265 @@
+#include "decoder.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "attention.hpp"
+#include "catch.hpp"
+#include "error.hpp"
+#include "random_values.hpp"
+#include "thread_pool.hpp"
+#include "tiny_model.hpp"
+
+namespace {
+
+using namespace decoder;
+using Tokens = std::vector<std::int32_t>;
+
+Model tiny(const std::string& architecture, gguf::TensorType type) {
+  const test::TemporaryFile file(test::tiny_model({.architecture = architecture, .type = type}));
+  return Model(gguf::File::open(file.path()), 1);
+}
+
+Tokens some_tokens(std::size_t count, std::size_t seed = 1) {
+  Tokens tokens(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    tokens[i] = static_cast<std::int32_t>((i * i * 7 + i * seed * 13 + seed) % 64);
+  }
+  return tokens;
+}
+
+Sequence sequence_of(const Model& model, const std::string& policy = "none",
+                     std::size_t budget = 64) {
+  return {KVCache(model.config(), CacheType::f16, 400),
+          make_pruner(policy, {.budget = budget}, model.config())};
+}
+
+std::vector<float> prefill(const Model& model, unsigned threads, const Tokens& tokens) {
+  Decoder decoder(model, threads);
+  Sequence sequence = sequence_of(model);
+  const std::span<const float> logits = decoder.prefill(sequence, tokens, LogitsOf::all);
+  return {logits.begin(), logits.end()};
+}
+
+double largest_difference(std::span<const float> a, std::span<const float> b) {
+  REQUIRE(a.size() == b.size());
+  double most = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    most = std::max(most, std::abs(double{a[i]} - double{b[i]}));
+  }
+  return most;
+}
+
+TEST_CASE("logits do not depend on the number of threads") {
+  const Model model = tiny("llama", gguf::TensorType::Q4_1);
+  const std::vector<float> one = prefill(model, 1, some_tokens(150));
+  CHECK(one == prefill(model, 2, some_tokens(150)));
+  CHECK(one == prefill(model, 5, some_tokens(150)));
+}
+
+TEST_CASE("a sequence's logits do not depend on the batch it is in") {
+  const Model model = tiny("qwen3", gguf::TensorType::Q8_0);
+  Decoder decoder(model, 2);
+  constexpr std::size_t count = 5;
+  std::vector<Sequence> batch, alone;
+  std::vector<Sequence*> pointers;
+  for (std::size_t i = 0; i < count; ++i) {
+    batch.push_back(sequence_of(model, i % 2 == 0 ? "lethe" : "none"));
+    alone.push_back(sequence_of(model, i % 2 == 0 ? "lethe" : "none"));
+    decoder.prefill(batch[i], some_tokens(20 + 31 * i, i));
+    decoder.prefill(alone[i], some_tokens(20 + 31 * i, i));
+  }
+  for (Sequence& sequence : batch) pointers.push_back(&sequence);
+  for (std::size_t step = 0; step < 90; ++step) {
+    const Tokens tokens = some_tokens(count, step);
+    const std::span<const float> logits = decoder.step(pointers, tokens);
+    const std::vector<float> together(logits.begin(), logits.end());
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::span<const float> own = decoder.step(alone[i], tokens[i]);
+      REQUIRE(std::equal(own.begin(), own.end(), &together[i * own.size()]));
+    }
+  }
+}
+
+TEST_CASE("a prompt in chunks gives what token by token gives") {
+  const Model model = tiny("qwen2", gguf::TensorType::F16);
+  const Tokens tokens = some_tokens(200);
+  const std::vector<float> together = prefill(model, 2, tokens);
+  Decoder decoder(model, 2);
+  Sequence sequence = sequence_of(model);
+  const std::size_t vocabulary = model.config().vocabulary;
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    const std::span<const float> logits = decoder.step(sequence, tokens[i]);
+    const std::span<const float> row(&together[i * vocabulary], vocabulary);
+    REQUIRE(largest_difference(logits, row) < 1e-3);
+  }
+  CHECK(sequence.position == tokens.size());
+}
+
+TEST_CASE("logits of the last token are those of all tokens") {
+  const Model model = tiny("llama", gguf::TensorType::Q6_K);
+  const std::vector<float> all = prefill(model, 2, some_tokens(100));
+  Decoder decoder(model, 2);
+  Sequence sequence = sequence_of(model);
+  const std::span<const float> last = decoder.prefill(sequence, some_tokens(100));
+  CHECK(std::equal(last.begin(), last.end(), all.end() - static_cast<std::ptrdiff_t>(last.size())));
+}
+
+TEST_CASE("under every policy no layer ever exceeds its bound, prompt included") {
+  const Model model = tiny("llama", gguf::TensorType::Q4_0);
+  for (const std::string_view policy : policy_names()) {
+    if (policy == "none") continue;
+    INFO(policy);
+    Decoder decoder(model, 2);
+    Sequence sequence = sequence_of(model, std::string(policy), 48);
+    std::size_t rounds = 0;
+    sequence.on_round = [&](const lethe::RoundStatistics& round) {
+      CHECK(round.tokens_after <= 48);
+      ++rounds;
+    };
+    decoder.prefill(sequence, some_tokens(300));
+    for (std::size_t step = 0; step < 60; ++step) {
+      decoder.step(sequence, some_tokens(1, step)[0]);
+      for (std::size_t layer = 0; layer < sequence.cache.layers(); ++layer) {
+        REQUIRE(sequence.cache.size(layer) <= 48);
+      }
+    }
+    CHECK(sequence.position == 360);
+    CHECK(rounds > 0);
+  }
+}
+
+TEST_CASE("a policy that never prunes changes nothing") {
+  const Model model = tiny("llama", gguf::TensorType::Q8_0);
+  Decoder decoder(model, 2);
+  Sequence pruned = sequence_of(model, "h2o", 400);
+  const std::span<const float> logits = decoder.prefill(pruned, some_tokens(45), LogitsOf::all);
+  CHECK(std::equal(logits.begin(), logits.end(), prefill(model, 2, some_tokens(45)).begin()));
+}
+
+// Attention of one layer in double precision, from what is in an f32 cache.
+struct Slowly {
+  std::vector<double> probabilities;
+  std::vector<double> output;
+};
+
+Slowly attend_slowly(const KVCache& cache, std::size_t kv_head, const float* query,
+                     std::size_t head_dim, std::size_t visible) {
+  const auto row = [&](const std::byte* strip, std::size_t slot) {
+    return reinterpret_cast<const float*>(strip + slot * cache.row_bytes());
+  };
+  Slowly out{std::vector<double>(visible), std::vector<double>(head_dim)};
+  double sum = 0;
+  for (std::size_t i = 0; i < visible; ++i) {
+    double logit = 0;
+    for (std::size_t c = 0; c < head_dim; ++c) {
+      logit += double{query[c]} * double{row(cache.keys(0, kv_head), i)[c]};
+    }
+    sum += out.probabilities[i] = std::exp(logit);
+  }
+  for (std::size_t i = 0; i < visible; ++i) {
+    out.probabilities[i] /= sum;
+    for (std::size_t c = 0; c < head_dim; ++c) {
+      out.output[c] += out.probabilities[i] * double{row(cache.values(0, kv_head), i)[c]};
+    }
+  }
+  return out;
+}
+
+ModelConfig attention_config() {
+  ModelConfig config;
+  config.layers = 1;
+  config.heads = 6;
+  config.kv_heads = 2;
+  config.head_dim = 40;  // padded to 64 channels
+  return config;
+}
+
+std::vector<float> padded_values(std::size_t rows, std::size_t used, std::size_t channels,
+                                 unsigned seed) {
+  std::vector<float> values = test::random_values(rows * channels, seed);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    values[i] = i % channels < used ? values[i] * 0.4f : 0.0f;
+  }
+  return values;
+}
+
+void fill_randomly(KVCache& cache, std::size_t tokens) {
+  cache.extend(0, tokens);
+  const std::size_t size = cache.channels();
+  const std::vector<float> rows = padded_values(tokens * cache.heads() * 2, 40, size, 5);
+  for (std::size_t i = 0; i < tokens * cache.heads(); ++i) {
+    cache.store(0, i % cache.heads(), i / cache.heads(), &rows[i * 2 * size],
+                &rows[(i * 2 + 1) * size]);
+  }
+}
+
+void check_attention(std::size_t columns, std::size_t tokens) {
+  const ModelConfig config = attention_config();
+  ThreadPool pool(2);
+  Attention attention(config, pool);
+  KVCache cache(config, CacheType::f32, columns);
+  fill_randomly(cache, columns);
+  const std::size_t size = cache.channels();
+  const std::vector<float> queries = padded_values(tokens * config.heads, 40, size, 6);
+  std::vector<float> out(tokens * config.heads * config.head_dim);
+  const AttentionTask task{&cache, tokens, 0, true};
+  attention.run(0, {&task, 1}, queries.data(), out.data());
+  const ObservedAttention seen = attention.observed(0);
+  REQUIRE(seen.columns == columns);
+  for (std::size_t row = 0; row < tokens * config.heads; ++row) {
+    const std::size_t token = row / config.heads, head = row % config.heads;
+    const Slowly expected = attend_slowly(cache, head / 3, &queries[row * size], config.head_dim,
+                                          columns - tokens + token + 1);
+    const float* found = seen.data + head * seen.head_stride + token * seen.token_stride;
+    for (std::size_t i = 0; i < expected.probabilities.size(); ++i) {
+      REQUIRE_THAT(double{found[i]}, WithinAbs(expected.probabilities[i], 1e-5));
+    }
+    for (std::size_t c = 0; c < config.head_dim; ++c) {
+      REQUIRE_THAT(double{out[row * config.head_dim + c]}, WithinAbs(expected.output[c], 1e-5));
+    }
+  }
+}
+
+TEST_CASE("attention over many chunks, and its probabilities, agree with double arithmetic") {
+  check_attention(1, 1);
+  check_attention(128, 1);
+  check_attention(700, 1);
+  check_attention(37, 37);
+  check_attention(1100, 50);
+}
+
+TEST_CASE("wrong use ends with a message") {
+  const Model model = tiny("llama", gguf::TensorType::F32);
+  Decoder decoder(model, 1);
+  Sequence sequence = sequence_of(model);
+  CHECK_THROWS_AS(decoder.prefill(sequence, Tokens{}), Error);
+  CHECK_THROWS_AS(decoder.prefill(sequence, Tokens{64}), Error);
+  CHECK_THROWS_AS(decoder.step(sequence, -1), Error);
+  CHECK_THROWS_AS(decoder.prefill(sequence, some_tokens(401)), Error);
+  CHECK_THROWS_AS(make_pruner("lru", {}, model.config()), Error);
+  CHECK_THROWS_AS(make_pruner("lethe", {.budget = 4}, model.config()), Error);
+  CHECK_THROWS_AS(make_pruner("h2o", {.budget = 64, .pinned = 64}, model.config()), Error);
+}
+
+TEST_CASE("a thread pool covers every index once, whatever the ranges") {
+  for (const unsigned threads : {1u, 2u, 4u}) {
+    ThreadPool pool(threads);
+    CHECK(pool.threads() == threads);
+    for (std::size_t count = 0; count < 300; ++count) {
+      std::vector<int> seen(count);
+      pool.parallel_for(count, 1 + count % 7, [&](std::size_t first, std::size_t last) {
+        for (std::size_t i = first; i < last; ++i) ++seen[i];
+      });
+      REQUIRE(std::count(seen.begin(), seen.end(), 1) == static_cast<std::ptrdiff_t>(count));
+    }
+  }
+}
+
+}  // namespace

@@ -1,0 +1,160 @@
+#include "kv_cache.hpp"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <utility>
+#include <vector>
+
+#include "catch.hpp"
+#include "expect_error.hpp"
+
+namespace {
+
+using namespace decoder;
+
+ModelConfig small_model() {
+  ModelConfig config;
+  config.layers = 2;
+  config.heads = 4;
+  config.kv_heads = 2;
+  config.head_dim = 40;
+  return config;
+}
+
+float mark(std::size_t layer, std::size_t head, std::size_t token) {
+  return static_cast<float>(layer * 4000 + head * 2000 + token);
+}
+
+void fill(KVCache& cache, std::size_t tokens) {
+  for (std::size_t layer = 0; layer < cache.layers(); ++layer) {
+    const std::size_t first = cache.extend(layer, tokens);
+    for (std::size_t token = first; token < first + tokens; ++token) {
+      for (std::size_t head = 0; head < cache.heads(); ++head) {
+        const std::vector<float> key(cache.channels(), mark(layer, head, token));
+        const std::vector<float> value(cache.channels(), -mark(layer, head, token));
+        cache.store(layer, head, token, key.data(), value.data());
+      }
+    }
+  }
+}
+
+// The token that a slot holds, by its key and its value.
+std::pair<float, float> read(const KVCache& cache, std::size_t layer, std::size_t head,
+                             std::size_t slot) {
+  float key = 0, value = 0;
+  std::memcpy(&key, cache.keys(layer, head) + slot * cache.row_bytes(), sizeof key);
+  std::memcpy(&value, cache.values(layer, head) + slot * cache.row_bytes(), sizeof value);
+  return {key, value};
+}
+
+void check_held(const KVCache& cache, std::size_t layer, std::size_t head,
+                const std::vector<lethe::Slot>& tokens) {
+  REQUIRE(cache.size(layer) == tokens.size());
+  for (std::size_t slot = 0; slot < tokens.size(); ++slot) {
+    const float expected = mark(layer, head, tokens[slot]);
+    CHECK(read(cache, layer, head, slot) == std::pair(expected, -expected));
+  }
+}
+
+std::vector<lethe::Slot> every(std::size_t step, std::size_t begin, std::size_t end) {
+  std::vector<lethe::Slot> slots;
+  for (std::size_t i = begin; i < end; i += step) slots.push_back(static_cast<lethe::Slot>(i));
+  return slots;
+}
+
+lethe::EvictionPlan plan_of(std::uint32_t layer, std::uint32_t head, std::uint32_t tokens,
+                            const std::vector<lethe::Slot>& kept) {
+  std::uint32_t first_move = 0;
+  while (first_move < kept.size() && kept[first_move] == first_move) ++first_move;
+  return {.layer = layer, .head = head, .tokens = tokens, .first_move = first_move, .kept = kept};
+}
+
+// Pages of the cache's address space that hold memory, as the system counts them.
+std::size_t system_resident_bytes(const KVCache& cache, std::size_t strips, std::size_t strip) {
+  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  std::vector<unsigned char> pages(strips * strip / page);
+  auto* memory = const_cast<std::byte*>(cache.keys(0, 0));
+  REQUIRE(mincore(memory, strips * strip, pages.data()) == 0);
+  return page * static_cast<std::size_t>(
+                    std::count_if(pages.begin(), pages.end(), [](auto p) { return p & 1; }));
+}
+
+TEST_CASE("a plan packs each layer's survivors to the left") {
+  KVCache cache(small_model(), CacheType::f32, 1000);
+  fill(cache, 1000);
+  std::vector<lethe::Slot> kept = every(1, 0, 7);
+  for (const lethe::Slot slot : every(3, 10, 1000)) kept.push_back(slot);
+  const lethe::EvictionPlan plan = plan_of(1, lethe::all_heads, 1000, kept);
+  cache.apply({&plan, 1});
+  check_held(cache, 0, 1, every(1, 0, 1000));
+  check_held(cache, 1, 0, kept);
+  check_held(cache, 1, 1, kept);
+}
+
+TEST_CASE("each head may keep its own tokens") {
+  KVCache cache(small_model(), CacheType::f32, 100);
+  fill(cache, 100);
+  const std::vector<lethe::Slot> even = every(2, 0, 100), odd = every(2, 1, 100);
+  const lethe::EvictionPlan plans[] = {plan_of(0, 0, 100, even), plan_of(0, 1, 100, odd)};
+  cache.apply(plans);
+  check_held(cache, 0, 0, even);
+  check_held(cache, 0, 1, odd);
+}
+
+TEST_CASE("memory is taken as tokens come and returned as they go") {
+  const ModelConfig config = small_model();
+  KVCache cache(config, CacheType::f32, 1000);
+  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  const std::size_t strip = (1000 * cache.row_bytes() + page - 1) / page * page;
+  const auto resident = [&] { return system_resident_bytes(cache, 8, strip); };
+  CHECK(resident() == 0);
+  fill(cache, 1000);
+  CHECK(cache.used_bytes() == 2 * 2 * 2 * 1000 * 64 * 4);
+  CHECK(resident() == cache.resident_bytes());
+  const std::vector<lethe::Slot> kept = every(10, 0, 1000);
+  const lethe::EvictionPlan plan = plan_of(0, lethe::all_heads, 1000, kept);
+  const std::size_t before = cache.resident_bytes();
+  cache.apply({&plan, 1});
+  CHECK(cache.resident_bytes() < before);
+  CHECK(resident() == cache.resident_bytes());
+  cache.clear();
+  CHECK(cache.resident_bytes() == 0);
+  CHECK(resident() == 0);
+}
+
+TEST_CASE("a cache type's rows have the size it says") {
+  const ModelConfig config = small_model();
+  CHECK(KVCache(config, CacheType::f32, 1).token_bytes() == 2 * 2 * 64 * 4);
+  CHECK(KVCache(config, CacheType::f16, 1).token_bytes() == 2 * 2 * 64 * 2);
+  CHECK(KVCache(config, CacheType::q8_0, 1).token_bytes() == 2 * 2 * (64 + 2 * 2));
+  CHECK(parse_cache_type("q8_0") == CacheType::q8_0);
+  CHECK(name(CacheType::f16) == "f16");
+  CHECK_THROWS_AS(parse_cache_type("q3"), Error);
+}
+
+TEST_CASE("a cache that cannot be had, or is full, says so") {
+  const ModelConfig config = small_model();
+  CHECK_THROWS_AS(KVCache(config, CacheType::f32, 0), Error);
+  CHECK_THROWS_AS(KVCache(config, CacheType::f32, std::numeric_limits<std::size_t>::max()), Error);
+  CHECK_THROWS_AS(KVCache(config, CacheType::f32, std::size_t{1} << 45), Error);
+  KVCache cache(config, CacheType::f16, 10);
+  CHECK(cache.extend(0, 10) == 0);
+  CHECK_THROWS_AS(cache.extend(0, 1), Error);
+  CHECK(cache.size(0) == 10);
+}
+
+TEST_CASE("a moved cache keeps its tokens") {
+  KVCache cache(small_model(), CacheType::f32, 20);
+  fill(cache, 20);
+  KVCache other = std::move(cache);
+  cache = KVCache(small_model(), CacheType::f32, 5);
+  check_held(other, 1, 1, every(1, 0, 20));
+  cache = std::move(other);
+  check_held(cache, 1, 1, every(1, 0, 20));
+}
+
+}  // namespace
