@@ -34,7 +34,11 @@ template <class Allocator>
 class Round {
  public:
   Round(std::size_t n, const lethe::Retention& retention, const Allocator& allocator)
-      : n_(n), retention_(retention), allocator_(allocator), slots_(1, 1, n), planner_(n),
+      : n_(n),
+        retention_(retention),
+        allocator_(allocator),
+        slots_(1, 1, n),
+        planner_(n),
         kept_(n + 1) {
     slots_.append(0, n, 0);
   }

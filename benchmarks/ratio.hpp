@@ -2,11 +2,12 @@
 #pragma once
 
 #include <benchmark/benchmark.h>
+#include <time.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <ctime>
 #include <vector>
 
 namespace bench {
@@ -18,23 +19,29 @@ namespace bench {
   return *middle;
 }
 
+/// Nanoseconds that this thread has run: what others take from the processor does not count.
+[[nodiscard]] inline double now() {
+  std::timespec time{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) * 1e9 + static_cast<double>(time.tv_nsec);
+}
+
 /// Nanoseconds of one of `count` calls.
 template <class Work>
 [[nodiscard]] double time_of(std::size_t count, Work& work) {
-  const auto begin = std::chrono::steady_clock::now();
+  const double begin = now();
   for (std::size_t i = 0; i < count; ++i) {
     work();
     benchmark::ClobberMemory();
   }
-  const std::chrono::duration<double, std::nano> elapsed = std::chrono::steady_clock::now() - begin;
-  return elapsed.count() / static_cast<double>(count);
+  return (now() - begin) / static_cast<double>(count);
 }
 
-/// Calls that last about 50 us: short beside the scheduler's slices, long beside the clock's tick.
+/// Calls that last about 100 us: short beside the scheduler's slices, long beside the clock's tick.
 template <class Work>
 [[nodiscard]] std::size_t batch_of(Work& work) {
   std::size_t count = 1;
-  while (count < (std::size_t{1} << 20) && time_of(count, work) * static_cast<double>(count) < 5e4)
+  while (count < (std::size_t{1} << 20) && time_of(count, work) * static_cast<double>(count) < 1e5)
     count *= 2;
   return count;
 }
@@ -72,6 +79,13 @@ class Draw {
  private:
   std::uint64_t state_;
 };
+
+[[nodiscard]] inline std::vector<float> uniform(std::size_t count, std::uint64_t seed) {
+  Draw draw(seed);
+  std::vector<float> values(count);
+  for (float& value : values) value = draw();
+  return values;
+}
 
 /// Scores as attention leaves them: most are small, few are large.
 [[nodiscard]] inline std::vector<float> skewed(std::size_t count, std::uint64_t seed) {

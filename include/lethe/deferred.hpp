@@ -77,7 +77,9 @@ class DeferredQueries {
         lse_(layers * config.queries * config.heads, 0.0f),
         rows_(config.queries != 0 ? detail::key_tile * config.head_dimension : 0),
         columns_(rows_.size(), 0.0f),
-        tile_(config.queries != 0 ? config.heads * detail::key_tile : 0) {}
+        tile_(config.queries != 0
+                  ? config.queries * (config.heads / config.kv_heads) * detail::key_tile
+                  : 0) {}
 
   [[nodiscard]] bool active() const { return config_.queries != 0; }
   [[nodiscard]] std::size_t capacity() const { return config_.queries; }
@@ -215,32 +217,35 @@ class DeferredQueries {
                   std::size_t begin, std::size_t count, Sink&& sink) {
     const std::size_t each = config_.heads / config_.kv_heads;
     const std::size_t group_heads = std::min(each, config_.heads / groups);
+    tile_logits(layer, kv_head * each, each);
     for (std::size_t i = 0; i < layers_[layer].count; ++i) {
       const std::size_t slot = layer * config_.queries + i;
       const Entry& entry = entries_[slot];
       if (entry.limit <= begin) continue;
       const std::size_t visible = std::min<std::size_t>(count, entry.limit - begin);
-      head_logits(slot, kv_head * each, each);
       for (std::size_t h = 0; h < each; h += group_heads) {
         const std::size_t head = kv_head * each + h;
-        sum_group(slot, head, h, group_heads);
+        sum_group(slot, head, i * each + h, group_heads);
         sink(entry.number - number, head * groups / config_.heads, begin,
-             std::span<const float>(tile_.data() + h * detail::key_tile, visible));
+             std::span<const float>(tile_.data() + (i * each + h) * detail::key_tile, visible));
       }
     }
   }
 
-  /// Logits of `heads` query heads on the tile, four at a time.
-  void head_logits(std::size_t slot, std::size_t first, std::size_t heads) {
+  /// Logits of `heads` query heads of every waiting query on the tile, four rows at a time.
+  void tile_logits(std::size_t layer, std::size_t first, std::size_t heads) {
+    const std::size_t count = layers_[layer].count * heads;
+    const auto row = [&](std::size_t i) {
+      const std::size_t in_range = std::min(i, count - 1);
+      return query_row(layer * config_.queries + in_range / heads, first + in_range % heads);
+    };
     std::array<detail::KeyStrip, 4> out;
-    for (std::size_t h = 0; h < heads; h += 4) {
-      std::array<const float*, 4> rows{};
-      for (std::size_t r = 0; r < 4; ++r)
-        rows[r] = query_row(slot, first + std::min(h + r, heads - 1));
+    for (std::size_t i = 0; i < count; i += 4) {
+      const std::array<const float*, 4> rows{row(i), row(i + 1), row(i + 2), row(i + 3)};
       for (std::size_t k = 0; k < detail::key_tile; k += detail::key_strip) {
         detail::dot_strip(rows.data(), columns_.data() + k, config_.head_dimension, out);
-        for (std::size_t r = 0; r < 4 && h + r < heads; ++r) {
-          std::copy(out[r].begin(), out[r].end(), tile_.data() + (h + r) * detail::key_tile + k);
+        for (std::size_t r = 0; r < std::min<std::size_t>(4, count - i); ++r) {
+          std::copy(out[r].begin(), out[r].end(), tile_.data() + (i + r) * detail::key_tile + k);
         }
       }
     }
