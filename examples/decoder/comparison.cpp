@@ -18,13 +18,6 @@ using nlohmann::json;
 
 constexpr std::size_t turn = 32;  // tokens: short against noise, long against switching caches
 
-// A task whose answer is long and returns to what was said early.
-constexpr const char* default_prompt =
-    "Write a long adventure story in ten chapters about Mira, a young clockmaker from the harbour "
-    "town of Oldhaven, her brother Tam, and the brass owl that their grandmother left them. Give "
-    "every chapter a title, bring back the same people, places and objects in every chapter, and "
-    "end with a list of all the characters and what became of them.";
-
 constexpr std::size_t shown_bytes = 6000;
 
 std::size_t first_difference(const std::vector<std::int32_t>& a,
@@ -51,15 +44,15 @@ std::vector<std::string> order(const std::vector<std::string>& wanted) {
 Comparison::Comparison(Workbench& bench, const CompareOptions& options)
     : bench_(bench), options_(options), policies_(order(options.policies)) {
   if (options.text_file.empty()) {
-    const std::string& prompt = options.prompt.empty() ? default_prompt : options.prompt;
-    prompt_ = encode_prompt(bench, prompt, false, false);
+    talk_ = make_conversation(bench, options.prompt);
+    prompt_ = talk_.prompt;
     tokens_ = options.tokens;
   } else {
     take_file();
   }
   check_context(bench, prompt_.size(), tokens_);
   for (const std::string& policy : policies_)
-    runs_.push_back(std::make_unique<Run>(bench_, choose(policy), options_.sampling));
+    runs_.push_back(std::make_unique<Run>(bench_, choose(policy), options_.sampling, talk_.turns));
 }
 
 void Comparison::take_file() {
@@ -107,7 +100,7 @@ void Comparison::follow() {
 std::string Comparison::source() const {
   if (!given_.empty()) return "the file " + options_.text_file;
   const SamplingOptions& sampling = options_.sampling;
-  return "written by the model itself with its whole cache, drawn at temperature " +
+  return "a talk in which the model answers with its whole cache, drawn at temperature " +
          report::plain(static_cast<double>(sampling.temperature)) + " and top-p " +
          report::plain(static_cast<double>(sampling.top_p)) + " with seed " +
          std::to_string(sampling.seed);
@@ -143,8 +136,9 @@ json Comparison::run_results(std::size_t index) const {
 
 json Comparison::settings() const {
   const PolicyChoice choice = choose("lethe");
-  return {{"prompt", options_.prompt.empty() ? default_prompt : options_.prompt},
+  return {{"prompt", talk_.first},
           {"text_file", options_.text_file},
+          {"follow_up_turns", talk_.turns.size()},
           {"tokens", tokens_},
           {"budget",
            options_.budget.budget + " (" + std::to_string(choice.budget) + " tokens a layer)"},
@@ -168,8 +162,8 @@ json Comparison::weaknesses() const {
         "The text was written with the whole cache, which therefore predicts it well; texts "
         "by people have higher perplexities.");
     weak.push_back(
-        "End tokens are never drawn, so that all runs are equally long; a text may go on past its "
-        "natural end.");
+        "After each answer the next turn of a fixed talk is read; its tokens are part of the text "
+        "and of all figures.");
   }
   return weak;
 }

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "conversation.hpp"
 #include "options.hpp"
 #include "run.hpp"
 #include "teacher.hpp"
@@ -44,6 +45,7 @@ class Comparison {
   Workbench& bench_;
   const CompareOptions& options_;
   std::vector<std::string> policies_;  ///< "none" first
+  Conversation talk_;
   std::vector<std::int32_t> prompt_;
   std::vector<std::int32_t> given_;  ///< the file's tokens; empty without a file
   std::size_t tokens_ = 0;           ///< tokens to compare on

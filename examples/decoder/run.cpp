@@ -32,12 +32,14 @@ nlohmann::json loop_results(std::span<const std::int32_t> text) {
           {"ends_in_loop", loops.ends_in_loop},     {"repeated_ngrams", loops.repeated_ngrams}};
 }
 
-Run::Run(const Workbench& bench, const PolicyChoice& choice, const SamplingOptions& sampling)
+Run::Run(const Workbench& bench, const PolicyChoice& choice, const SamplingOptions& sampling,
+         std::span<const std::vector<std::int32_t>> turns)
     : choice_(choice),
       sequence_(make_sequence(bench, choice)),
       sampler_(
           {.temperature = sampling.temperature, .top_p = sampling.top_p, .seed = sampling.seed}),
-      recorder_(bench.model.config().layers, choice.capacity) {
+      recorder_(bench.model.config().layers, choice.capacity),
+      turns_(turns) {
   sequence_.on_round = [this](const lethe::RoundStatistics& round) { recorder_.add(round); };
 }
 
@@ -56,7 +58,7 @@ void Run::decode(Workbench& bench, std::size_t tokens, std::span<const std::int3
   const double start = now();
   for (std::size_t i = 0; i < tokens && !is_interrupted(); ++i) {
     const std::size_t at = text_.size();
-    const std::int32_t token = at < given.size() ? given[at] : draw(bench);
+    const std::int32_t token = at < given.size() ? given[at] : next(bench);
     take(bench, token);
   }
   const double spent = now() - start;
@@ -86,7 +88,19 @@ void Run::take(Workbench& bench, std::int32_t token) {
   recorder_.sample(sequence_.cache, sequence_.position);
 }
 
+std::int32_t Run::next(const Workbench& bench) {
+  if (!to_read_.empty()) {
+    const std::int32_t token = to_read_.front();
+    to_read_ = to_read_.subspan(1);
+    return token;
+  }
+  const std::int32_t token = draw(bench);
+  if (bench.tokenizer.is_end(token)) to_read_ = turns_[turn_++ % turns_.size()];
+  return token;
+}
+
 std::int32_t Run::draw(const Workbench& bench) {
+  if (!turns_.empty()) return sampler_(logits_);
   for (const std::int32_t end : bench.ends)
     logits_[static_cast<std::size_t>(end)] = -std::numeric_limits<float>::infinity();
   return sampler_(logits_);

@@ -21,15 +21,18 @@ nlohmann::json loop_results(std::span<const std::int32_t> text);
 class Run {
  public:
   /// @param sampling  how it writes its own text
-  Run(const Workbench& bench, const PolicyChoice& choice, const SamplingOptions& sampling);
+  /// @param turns     what it reads after each end token it draws, in a cycle; without any, decode
+  ///                  never draws an end token
+  Run(const Workbench& bench, const PolicyChoice& choice, const SamplingOptions& sampling,
+      std::span<const std::vector<std::int32_t>> turns = {});
   Run(const Run&) = delete;
   Run& operator=(const Run&) = delete;
 
   /// Reads the prompt.
   void prefill(Workbench& bench, std::span<const std::int32_t> prompt);
 
-  /// Decodes `tokens` tokens: those of `given` where it has them, else its own, drawn from the
-  /// logits and never an end token. Ends early when interrupted.
+  /// Decodes `tokens` tokens: those of `given` where it has them, else its own and the turns
+  /// between them. Ends early when interrupted.
   void decode(Workbench& bench, std::size_t tokens, std::span<const std::int32_t> given);
 
   /// Draws and decodes one token; false, and nothing done, when an end token was drawn.
@@ -47,6 +50,7 @@ class Run {
   nlohmann::json results() const;
 
  private:
+  std::int32_t next(const Workbench& bench);
   std::int32_t draw(const Workbench& bench);
   void take(Workbench& bench, std::int32_t token);
   void note_memory(std::size_t before);
@@ -56,6 +60,9 @@ class Run {
   Sequence sequence_;
   Sampler sampler_;
   Recorder recorder_;
+  std::span<const std::vector<std::int32_t>> turns_;
+  std::size_t turn_ = 0;
+  std::span<const std::int32_t> to_read_;  ///< the rest of the turn being read
   std::vector<float> logits_;
   std::vector<std::int32_t> text_;
   double seconds_ = 0;

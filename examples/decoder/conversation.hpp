@@ -1,0 +1,25 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "workbench.hpp"
+
+namespace decoder {
+
+/// What a user says, turn after turn, so that a long text is a talk and not one stretched answer.
+struct Conversation {
+  std::vector<std::int32_t> prompt;              ///< the first turn, up to where the model answers
+  std::vector<std::vector<std::int32_t>> turns;  ///< each is read after an end token, in a cycle
+  std::string first;                             ///< the first turn's words
+};
+
+/// The talk that a comparison is made on.
+///
+/// @param first  the first turn's words; empty: a built-in talk whose later turns need the earlier
+/// @return without follow-up turns for a model that has no chat template: its text goes on instead
+Conversation make_conversation(const Workbench& bench, const std::string& first);
+
+}  // namespace decoder
