@@ -16,7 +16,8 @@ fail() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 2; }
 # installed PACKAGE: a program of the package's is there whatever it came from, or the package is.
 installed() {
   case $1 in
-    g++ | cmake | python3 | clang) command -v "$1" >/dev/null ;;
+    g++ | cmake | python3) command -v "$1" >/dev/null ;;
+    clang) command -v clang++ >/dev/null ;;
     ninja-build) command -v ninja >/dev/null ;;
     python3-pip) python3 -m pip --version >/dev/null 2>&1 ;;
     *) ! command -v dpkg-query >/dev/null || [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ] ;;

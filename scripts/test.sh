@@ -18,7 +18,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 preset=release
 if [[ ${1:-} =~ ^[a-z] ]]; then preset=$1; shift; fi
 case $preset in
-  release | debug | asan | tsan) need_packages_and_model ;;
+  release | debug | tsan) need_packages_and_model ;;
+  asan) need_packages_and_model clang libclang-rt-dev ;;
   clang) need_packages_and_model clang ;;
   *) usage >&2; exit 2 ;;
 esac
