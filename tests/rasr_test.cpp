@@ -202,6 +202,20 @@ TEST_CASE("scores that are not finite stay so, also when scores are scaled down"
   }
 }
 
+TEST_CASE("scores of large mass stay far from overflow between renormalisations") {
+  Rasr scorer({.decay = 0.99f}, {.layers = 1, .groups = 1, .slots = 2});
+  const std::vector<float> mass{1e6f, 2e6f};
+  for (int step = 0; step < 20000; ++step) {
+    scorer.record(0, 0, 0, 0, mass);
+    scorer.advance(1);
+    const std::vector<float> scores = scores_of(scorer, 2);
+    REQUIRE(lethe::is_finite(scores[1]));
+    REQUIRE(scores[0] > 0);
+  }
+  const std::vector<float> scores = scores_of(scorer, 2);
+  CHECK_THAT(static_cast<double>(scores[1] / scores[0]), WithinRel(2.0, 1e-5));
+}
+
 TEST_CASE("reset makes a scorer as new") {
   const lethe::ScoreShape shape{.layers = 1, .groups = 1, .slots = 4};
   Rasr fresh({.decay = 0.7f}, shape);
