@@ -323,7 +323,7 @@ const Tensor& File::require(std::string_view name,
 }
 
 Error File::error(std::string_view message) const {
-  return Error(one_line(path_.string()) + ": " + std::string(message));
+  return Error(without_controls(path_.string() + ": " + std::string(message)));
 }
 
 }  // namespace decoder::gguf

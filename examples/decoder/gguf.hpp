@@ -165,7 +165,7 @@ class File {
   /// Bytes of the whole file.
   std::size_t size() const noexcept { return mapping_.size(); }
 
-  /// An Error about this file: "<file name>: <message>".
+  /// An Error about this file: "<file name>: <message>", its control characters made '?'.
   Error error(std::string_view message) const;
 
  private:

@@ -5,15 +5,20 @@
 
 namespace decoder {
 
-/// `text` fit for an error message: control characters become '?', the rest beyond 200 bytes "...".
-/// O(n).
-inline std::string one_line(std::string_view text) {
-  constexpr std::size_t limit = 200;
-  std::string line(text.substr(0, limit));
+/// `text` with '?' for its control characters, so that a terminal shows it as one line. O(n).
+inline std::string without_controls(std::string_view text) {
+  std::string line(text);
   for (char& c : line) {
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
   }
-  return text.size() > limit ? line + "..." : line;
+  return line;
+}
+
+/// `text` fit for an error message: control characters become '?', the rest beyond 200 bytes
+/// "...". O(1).
+inline std::string one_line(std::string_view text) {
+  constexpr std::size_t limit = 200;
+  return without_controls(text.substr(0, limit)) + (text.size() > limit ? "..." : "");
 }
 
 }  // namespace decoder

@@ -251,6 +251,8 @@ TEST_CASE("control characters of hostile names do not reach the message") {
   GgufWriter writer;
   writer.integer("a\n\x1b[31mb", 1).integer("a\n\x1b[31mb", 1);
   check_refused(writer, "'a??[31mb' appears twice");
+  const gguf::File file = test::open_bytes(test::GgufWriter().bytes());
+  CHECK(std::string(file.error("architecture 'a\nb'").what()).ends_with("'a?b'"));
   check_refused(GgufWriter().plain(std::string(100000, 'x'), 77, 0), "...");
 }
 
