@@ -84,7 +84,18 @@ class Totals {
     }
   }
 
+  /// Recents give way where a total cannot hold every layer's protected tokens.
+  void lower_floors(std::size_t total) {
+    std::size_t cost = 0;
+    for (const Claim& claim : space_.claims) cost += claim.floor * claim.cost;
+    if (cost <= total) return;
+    for (const LayerJob& job : space_.jobs) {
+      if (is_movable(job)) space_.claims[job.layer].floor = job.prefix_tokens;
+    }
+  }
+
   void share_out(std::size_t total) {
+    lower_floors(total);
     share_total(space_.claims, total);
     std::size_t fewest = state_.config.capacity;
     for (const LayerJob& job : space_.jobs) {
@@ -95,9 +106,16 @@ class Totals {
       const std::size_t most =
           state_.config.scope == Scope::sequence ? fewest : space_.claims[job.layer].tokens;
       if (most == kept_by(job)) continue;
-      job.tokens = std::max(permitted_count(cache_, job.layer, most, most), job.protected_tokens);
+      job.tokens =
+          std::max(permitted_count(cache_, job.layer, most, most), space_.claims[job.layer].floor);
       job.outcome = job.tokens < job.before ? Outcome::pruned : Outcome::nothing_to_drop;
+      if (job.tokens < job.protected_tokens) protect_fewer(job);
     }
+  }
+
+  void protect_fewer(LayerJob& job) {
+    space_.planner.protect(job, state_.policy.retention, state_.slots.positions(job.layer),
+                           state_.slots.ordered(job.layer), job.protection.prefix_end, job.tokens);
   }
 
   SequenceState<Scorer>& state_;
