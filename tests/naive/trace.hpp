@@ -331,6 +331,8 @@ class Trace {
     CAPTURE(held(layer), most->tokens, most->protected_tokens, row.tokens_protected, before);
     expect(held(layer) == most->tokens, "the kept count is the naive one", layer);
     expect((row.outcome == lethe::Outcome::spread_out) == most->spread_out, "spread out", layer);
+    expect(row.tokens_protected == most->protected_tokens || kept_sets() != 1, "tokens_protected",
+           layer);
     if (most->tokens >= before) return;
     const double lost = lost_share(view, held(layer));
     CAPTURE(lost, row.lost_mass);
@@ -375,15 +377,16 @@ class Trace {
     tokens = kept;
   }
 
-  /// Where heads keep equally many, each protects as many recents as fit that number.
+  /// Recents give way to a total; where heads keep equally many, each protects what fits that.
   [[nodiscard]] std::vector<std::size_t> best_of(std::size_t layer, std::size_t set) {
     Selection selection = views_[layer].sets[set];
-    if (kept_sets() > 1) {
-      const std::size_t prefix = selection.prefix_tokens();
-      const std::size_t size = selection.positions.size();
-      selection.recent = std::min(
-          {setup_.round.recents(size), held(layer) - std::min(held(layer), prefix), size - prefix});
-    }
+    const std::size_t prefix = selection.prefix_tokens();
+    const std::size_t size = selection.positions.size();
+    const lethe::RoundStatistics* row = row_of(layer);
+    const bool single = kept_sets() == 1;
+    const std::size_t most = single ? std::min(selection.recent, row->tokens_protected - prefix)
+                                    : setup_.round.recents(size);
+    selection.recent = std::min({most, held(layer) - std::min(held(layer), prefix), size - prefix});
     return selection.best(held(layer));
   }
 
@@ -417,7 +420,7 @@ class Trace {
     if (rounded) return;
     std::size_t floors = 0;
     for (const View& view : views_) {
-      for (const Verdict& verdict : view.verdicts) floors += verdict.protected_tokens;
+      for (const Selection& set : view.sets) floors += set.prefix_tokens();
     }
     const std::size_t room = total - std::min(total, step + setup_.round.slack(total));
     const std::size_t exact = wanted + step <= total ? wanted : std::max(room, floors);
