@@ -34,8 +34,9 @@ std::vector<Variant> variants() {
       lethe::LetheConfig config = base;
       config.*field = value;
       if (config == base) return;
-      const std::string text = std::to_string(value);
-      all.push_back({name + (" " + text.substr(0, text.find_last_not_of(".0") + 1)), config});
+      char label[64];
+      std::snprintf(label, sizeof label, "%s %g", name, static_cast<double>(value));
+      all.push_back({label, config});
     };
     (one(values), ...);
   };
@@ -69,12 +70,14 @@ std::vector<Run> make_runs(const decoder::Workbench& bench, std::size_t tokens,
                            std::size_t capacity) {
   const decoder::ModelConfig& model = bench.model.config();
   std::vector<Run> runs;
-  runs.push_back({.variant = {}, .sequence = {.cache = {model, bench.cache_type, tokens}, .pruner = {}}});
+  runs.push_back(
+      {.variant = {}, .sequence = {.cache = {model, bench.cache_type, tokens}, .pruner = {}}});
   for (const Variant& variant : variants()) {
-    runs.push_back({.variant = variant,
-                    .sequence = {.cache = {model, bench.cache_type, capacity},
-                                 .pruner = lethe::policies::Lethe(
-                                     {.layers = model.layers, .capacity = capacity}, variant.config)}});
+    runs.push_back(
+        {.variant = variant,
+         .sequence = {.cache = {model, bench.cache_type, capacity},
+                      .pruner = lethe::policies::Lethe(
+                          {.layers = model.layers, .capacity = capacity}, variant.config)}});
   }
   return runs;
 }
@@ -99,7 +102,9 @@ void follow(decoder::Workbench& bench, std::span<Run> runs, const decoder::TextS
 }
 
 void print(std::span<const Run> runs, std::size_t layers) {
-  std::printf("| setting | kept, mean | KL, nats | same top token | KL, long-gap tokens |\n|---|---|---|---|---|\n");
+  std::printf(
+      "| setting | kept, mean | KL, nats | same top token | KL, long-gap tokens "
+      "|\n|---|---|---|---|---|\n");
   for (const Run& run : runs.subspan(1)) {
     const double steps = static_cast<double>(run.overall.tokens() * layers);
     std::printf("| %s | %.0f | %.4f | %.3f | %.4f |\n", run.variant.name.c_str(), run.kept / steps,
