@@ -48,9 +48,11 @@ namespace lethe::detail {
 #if defined(__GNUC__) || defined(__clang__)
 #define LETHE_COLD __attribute__((noinline, cold))
 #define LETHE_RESTRICT __restrict__
+#define LETHE_PREFETCH(address) __builtin_prefetch(address)
 #else
 #define LETHE_COLD
 #define LETHE_RESTRICT
+#define LETHE_PREFETCH(address) static_cast<void>(address)
 #endif
 
 namespace lethe::detail {

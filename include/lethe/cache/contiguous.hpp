@@ -75,10 +75,9 @@ class ContiguousCache {
       const auto& rows = layers_[plan.layer];
       const std::size_t first = plan.head == all_heads ? 0 : plan.head;
       const std::size_t last = plan.head == all_heads ? rows.heads : first + 1;
-      for (std::size_t head = first; head < last; ++head) {
-        pack(rows.keys, rows.key_strides, rows.dimension, head, plan);
-        if (rows.values != nullptr)
-          pack(rows.values, rows.value_strides, rows.dimension, head, plan);
+      pack_heads(rows.keys, rows.key_strides, rows.dimension, first, last, plan);
+      if (rows.values != nullptr) {
+        pack_heads(rows.values, rows.value_strides, rows.dimension, first, last, plan);
       }
       if (last == rows.heads) sizes_[plan.layer] = plan.kept.size();
     }
@@ -96,6 +95,17 @@ class ContiguousCache {
   }
 
  private:
+  static void pack_heads(Element* base, const Strides& strides, std::size_t dimension,
+                         std::size_t first, std::size_t last, const EvictionPlan& plan) {
+    // Heads that lie side by side travel as one row.
+    if (strides.channel == 1 && strides.head == dimension) {
+      return pack(base + first * dimension, strides, (last - first) * dimension, 0, plan);
+    }
+    for (std::size_t head = first; head < last; ++head) {
+      pack(base, strides, dimension, head, plan);
+    }
+  }
+
   static void pack(Element* base, const Strides& strides, std::size_t dimension, std::size_t head,
                    const EvictionPlan& plan) {
     Element* rows = base + head * strides.head;
