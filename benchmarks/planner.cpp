@@ -91,12 +91,12 @@ void plan(benchmark::State& state, const lethe::Retention& retention, const Allo
 void plan_breakpoint(benchmark::State& state) {
   plan(state, {.recent_ratio = 0.3f}, lethe::SegmentBreakpoint({}));
 }
-BENCHMARK(plan_breakpoint)->Arg(8192)->Arg(32768)->UseManualTime();
+BENCHMARK(plan_breakpoint)->Arg(8192)->Arg(32768)->Iterations(401)->UseManualTime();
 
 void plan_top_k(benchmark::State& state) {
   plan(state, {.first_tokens = 0},
        lethe::UniformBudget({.budget = static_cast<std::size_t>(state.range(0)) / 4}));
 }
-BENCHMARK(plan_top_k)->Arg(8192)->Arg(32768)->UseManualTime();
+BENCHMARK(plan_top_k)->Arg(8192)->Arg(32768)->Iterations(401)->UseManualTime();
 
 }  // namespace
