@@ -32,27 +32,37 @@ void add_command(CLI::App& app, const char* name, const char* what, Options& opt
   added->callback([&options, &status, command] { status = command(options); });
 }
 
-int run(int argc, char** argv) {
-  CLI::App app(
-      "Decodes text with a language model whose KV cache lethe prunes.\n"
-      "`decoder COMMAND --help` explains a command.");
-  app.require_subcommand(1);
-  app.set_version_flag("--version", version());
-  int status = 0;
+/// The settings of all commands; one of them is used.
+struct Settings {
   decoder::GenerateOptions generate;
   decoder::CompareOptions compare;
   decoder::BenchOptions bench;
   decoder::PerplexityOptions perplexity;
-  add_command(app, "generate", "Continue a text, or answer a prompt", generate, &decoder::generate,
-              status);
+};
+
+void add_commands(CLI::App& app, Settings& settings, int& status) {
+  add_command(app, "generate", "Continue a text, or answer a prompt", settings.generate,
+              &decoder::generate, status);
   add_command(app, "compare",
-              "One text with the whole cache and with pruned ones: speed, bytes, "
-              "fidelity; tables and an HTML report",
-              compare, &decoder::compare, status);
-  add_command(app, "bench", "Tokens per second and bytes by context, batch and policy", bench,
-              &decoder::bench, status);
+              "One text with the whole cache and with pruned ones: speed, bytes, fidelity; tables "
+              "and an HTML report",
+              settings.compare, &decoder::compare, status);
+  add_command(app, "bench", "Tokens per second and bytes by context, batch and policy",
+              settings.bench, &decoder::bench, status);
   add_command(app, "perplexity", "Score a text file under a policy, beside the whole cache",
-              perplexity, &decoder::perplexity, status);
+              settings.perplexity, &decoder::perplexity, status);
+}
+
+int run(int argc, char** argv) {
+  CLI::App app(
+      "Decodes text with a language model whose KV cache lethe prunes.\n"
+      "`decoder COMMAND --help` explains a command.");
+  app.name("decoder");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", version());
+  int status = 0;
+  Settings settings;
+  add_commands(app, settings, status);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -73,7 +73,8 @@ HeatMap kept_map(const json& run) {
                   .y_title = "layer"},
       .value_title = "kept tokens",
       .x = numbers_at(run, "/kept/over_time/tokens"),
-      .rows = rows_at(run, "/kept/over_time/layers")};
+      .rows = rows_at(run, "/kept/over_time/layers"),
+      .is_from_zero = true};
 }
 
 HeatMap sparsity_map(const json& run) {

@@ -50,7 +50,7 @@ Axis value_axis(const HeatMap& map) {
         low = std::min(low, value);
         high = std::max(high, value);
       }
-  return nice_axis(low, high, 6);
+  return nice_axis(map.is_from_zero ? 0 : low, high, 6);
 }
 
 Axis time_axis(const std::vector<double>& x) {

@@ -13,6 +13,7 @@ struct HeatMap {
   std::string value_title;                ///< what the colours mean, with its unit
   std::vector<double> x;                  ///< where each column begins, ascending
   std::vector<std::vector<double>> rows;  ///< [layer][column]; NaN is left blank
+  bool is_from_zero = false;              ///< colours begin at zero rather than at the least value
 };
 
 /// Colour-blind-safe colour for a share in [0, 1], dark to bright: "#rrggbb".

@@ -2,10 +2,11 @@
 
 namespace decoder::report {
 
-std::string_view style_sheet() {
-  // s0 is the whole cache; s1 to s7 follow Okabe and Ito's palette, darkened or lightened to keep
-  // a contrast of 3 to 1 or more with the page.
-  return R"css(
+namespace {
+
+// s0 is the whole cache; s1 to s7 follow Okabe and Ito's palette, darkened or lightened to keep
+// a contrast of 3 to 1 or more with the page.
+constexpr std::string_view sheet = R"css(
 :root{color-scheme:light dark;--page:#f7f7f5;--panel:#fff;--ink:#1b1f24;--muted:#59636e;
 --rule:#dcdfe3;--grid:#e8eaed;--accent:#0068a8;--soft:#e6f0f7;
 --s0:#3a4148;--s1:#0072b2;--s2:#d55e00;--s3:#008a66;--s4:#a8477f;--s5:#a86f00;--s6:#6d5bd0;--s7:#777}
@@ -32,7 +33,7 @@ p{margin:0 0 12px;max-width:75ch}
 font-variant-numeric:tabular-nums}
 .card .big small{font-size:1rem;font-weight:500;letter-spacing:0;color:var(--muted)}
 .card p{margin:2px 0 0;font-size:.9rem;color:var(--muted)}
-.bar{display:grid;grid-template-columns:5.2em 1fr;align-items:center;gap:8px;font-size:.8rem;
+.bar{display:grid;grid-template-columns:7em 1fr;align-items:center;gap:8px;font-size:.8rem;
 color:var(--muted);margin-top:8px}
 .bar+.bar{margin-top:3px}
 .bar i{display:block;height:8px;border-radius:4px;min-width:2px}
@@ -87,6 +88,9 @@ code{font:.9em ui-monospace,SFMono-Regular,Menlo,"DejaVu Sans Mono",monospace;ov
 @media (max-width:600px){main{padding:24px 14px 48px}h1{font-size:1.6rem}figure{padding:14px 12px}}
 @media print{body{background:#fff}figure,.card,.panel{break-inside:avoid}}
 )css";
-}
+
+}  // namespace
+
+std::string_view style_sheet() { return sheet; }
 
 }  // namespace decoder::report

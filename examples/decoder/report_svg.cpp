@@ -197,6 +197,17 @@ std::string draw_points(const Frame& frame, const std::vector<Point>& points,
   return out;
 }
 
+// Corners in units of the radius; the second shape is a circle and has none.
+using Corners = std::vector<std::array<double, 2>>;
+const std::array<Corners, 8> shapes{{{{-1, -1}, {1, -1}, {1, 1}, {-1, 1}},
+                                     {},
+                                     {{0, -1.2}, {1.1, 0.8}, {-1.1, 0.8}},
+                                     {{0, -1.3}, {1.3, 0}, {0, 1.3}, {-1.3, 0}},
+                                     {{0, 1.2}, {1.1, -0.8}, {-1.1, -0.8}},
+                                     {{-1.2, -0.45}, {1.2, -0.45}, {1.2, 0.45}, {-1.2, 0.45}},
+                                     {{-0.45, -1.2}, {0.45, -1.2}, {0.45, 1.2}, {-0.45, 1.2}},
+                                     {}}};
+
 }  // namespace
 
 std::string style_class(std::size_t style) { return "s" + std::to_string(style % 8); }
@@ -212,32 +223,16 @@ std::string svg_line(double x1, double y1, double x2, double y2, std::string_vie
 }
 
 std::string marker(std::size_t style, double x, double y, double radius) {
-  const auto at = [&](double dx, double dy) {
-    return number(x + dx * radius) + " " + number(y + dy * radius);
-  };
-  const auto shape = [&](const std::string& path) {
-    return "<path class=\"mark " + style_class(style) + "\" d=\"" + path + "\"/>";
-  };
-  switch (style % 8) {
-    case 0:
-      return shape("M" + at(-1, -1) + "L" + at(1, -1) + "L" + at(1, 1) + "L" + at(-1, 1) + "Z");
-    case 2:
-      return shape("M" + at(0, -1.2) + "L" + at(1.1, 0.8) + "L" + at(-1.1, 0.8) + "Z");
-    case 3:
-      return shape("M" + at(0, -1.3) + "L" + at(1.3, 0) + "L" + at(0, 1.3) + "L" + at(-1.3, 0) +
-                   "Z");
-    case 4:
-      return shape("M" + at(0, 1.2) + "L" + at(1.1, -0.8) + "L" + at(-1.1, -0.8) + "Z");
-    case 5:
-      return shape("M" + at(-1.2, -0.45) + "L" + at(1.2, -0.45) + "L" + at(1.2, 0.45) + "L" +
-                   at(-1.2, 0.45) + "Z");
-    case 6:
-      return shape("M" + at(-0.45, -1.2) + "L" + at(0.45, -1.2) + "L" + at(0.45, 1.2) + "L" +
-                   at(-0.45, 1.2) + "Z");
-    default:
-      return "<circle class=\"mark " + style_class(style) + "\" cx=\"" + number(x) + "\" cy=\"" +
-             number(y) + "\" r=\"" + number(radius) + "\"/>";
-  }
+  const std::string begin = "class=\"mark " + style_class(style) + "\" ";
+  const Corners& corners = shapes[style % shapes.size()];
+  if (corners.empty())
+    return "<circle " + begin + "cx=\"" + number(x) + "\" cy=\"" + number(y) + "\" r=\"" +
+           number(radius) + "\"/>";
+  std::string path;
+  for (const auto& [across, down] : corners)
+    path +=
+        (path.empty() ? "M" : "L") + number(x + across * radius) + " " + number(y + down * radius);
+  return "<path " + begin + "d=\"" + path + "Z\"/>";
 }
 
 std::string open_figure(const Caption& caption, double wide, double high) {

@@ -209,7 +209,7 @@ TEST_CASE("what cannot be done is refused in one line", "[commands]") {
   const std::string generate = "generate -m tiny.gguf -p ABC ";
   check_refused(place.run(""), "--help");
   check_refused(place.run("generate -m tiny.gguf"), "--prompt");
-  check_refused(place.run(generate + "-n 0"), "-n");
+  check_refused(place.run(generate + "-n 0"), "--tokens");
   check_refused(place.run(generate + "--frobnicate"), "--frobnicate");
   check_refused(place.run(generate + "--policy best"), "lethe");
   check_refused(place.run(generate + "--budget lots --policy lethe"), "25%");
@@ -218,7 +218,7 @@ TEST_CASE("what cannot be done is refused in one line", "[commands]") {
   check_refused(place.run(generate + "--cache-type f64"), "f64");
   check_refused(place.run(generate + "-n 2000000"), "context");
   check_refused(place.run(generate + "--json no/such/folder/x.json"), "cannot be written");
-  check_refused(place.run(generate + "--top-p 7"), "top_p");
+  check_refused(place.run(generate + "--top-p 7"), "top-p");
   check_refused(place.run("generate -p ABC"), "scripts/demo.sh");
   check_refused(place.run("compare -m tiny.gguf --policy none -p ABC"), "at least one policy");
   check_refused(place.run("compare -m tiny.gguf -p ABC --report no/such/r.html"),
