@@ -178,7 +178,9 @@ class Pruner {
     restored.reset();
     detail::StateReader reader(detail::open_state(Scorer::name, state_.saved_shape(), bytes));
     detail::SequenceState<Scorer>::archive(reader, restored);
-    if (!reader.at_end() || !restored.valid()) detail::refuse_state("its contents are damaged");
+    if (!reader.at_end() || !restored.valid()) {
+      detail::refuse_state("its contents are damaged, or its decay or window is another");
+    }
     state_ = std::move(restored);
   }
 

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "lethe/score.hpp"
@@ -76,10 +78,15 @@ class Rasr {
 
   template <class Archive, class Self>
   static void archive(Archive& archive, Self& self) {
-    archive(self.decay_.mantissa);
-    archive(self.decay_.exponent);
-    archive(self.growth_.mantissa);
-    archive(self.growth_.exponent);
+    // Scores mean nothing under another decay, so it is compared, not taken over.
+    auto decay = std::bit_cast<std::uint64_t>(self.decay_.mantissa);
+    std::int64_t exponent = self.decay_.exponent;
+    archive(decay);
+    archive(exponent);
+    if constexpr (!std::is_const_v<Self>) {
+      self.same_decay_ = decay == std::bit_cast<std::uint64_t>(self.decay_.mantissa) &&
+                         exponent == self.decay_.exponent;
+    }
     archive(self.newest_.mantissa);
     archive(self.newest_.exponent);
     archive(self.next_.mantissa);
@@ -93,8 +100,7 @@ class Rasr {
       return shift >= 0 && shift < (std::int64_t{1} << 52);
     });
     const std::int64_t most = std::int64_t{1} << 52;
-    return small && in_range(decay_, -150, 1) && in_range(growth_, 1, 151) &&
-           in_range(newest_, 1, most) && in_range(next_, 1, most);
+    return same_decay_ && small && in_range(newest_, 1, most) && in_range(next_, 1, most);
   }
 
  private:
@@ -163,6 +169,7 @@ class Rasr {
   detail::ScaledNumber next_;
   std::vector<std::int64_t> shift_;
   std::vector<float> scores_;
+  bool same_decay_ = true;
 };
 static_assert(TokenScorer<Rasr>);
 
