@@ -175,6 +175,9 @@ TEST_CASE("A blob of another policy or shape is refused by name") {
                     Catch::Contains("layers"));
   CHECK_THROWS_WITH(pruner.restore(blob_of(lethe::policies::Lethe({.layers = 1, .capacity = 17}))),
                     Catch::Contains("capacity"));
+  // H2O scores as Lethe does, but never forgets.
+  CHECK_THROWS_WITH(pruner.restore(blob_of(lethe::policies::H2O({.layers = 1, .capacity = 16}))),
+                    Catch::Contains("decay"));
   const std::vector<std::byte> noise(500, std::byte{7});
   CHECK_THROWS_WITH(pruner.restore(noise), Catch::Contains("not one of lethe's"));
 }

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <limits>
 #include <numeric>
 #include <string>
@@ -16,40 +15,9 @@
 #include "naive/pruner.hpp"
 #include "naive/random.hpp"
 #include "naive/token_cache.hpp"
+#include "naive/trace_setup.hpp"
 
 namespace naive {
-
-/// Everything a trace needs; drawn from its seed.
-struct TraceSetup {
-  std::uint64_t seed = 0;
-  lethe::PrunerConfig config;
-  ScoreRule score;
-  RoundRule round;
-  std::size_t first_tokens = 0;
-  std::size_t steps = 150;
-  std::size_t chunk = 4;
-  bool pins = false;
-  std::vector<lethe::LayerState> states;
-  std::vector<std::size_t> bytes;
-  std::size_t block = 1;
-  std::vector<std::size_t> classes;
-  /// Scores are a draw, not what the queries paid.
-  bool drawn_scores = false;
-
-  [[nodiscard]] bool tracked(std::size_t layer) const {
-    return states[layer] == lethe::LayerState::prunable || states[layer] == lethe::LayerState::busy;
-  }
-  [[nodiscard]] std::size_t bound(std::size_t layer, bool sized) const {
-    if (config.capacity_bytes == 0 || !sized) return config.capacity;
-    return std::min(config.capacity, config.capacity_bytes / bytes[layer]);
-  }
-};
-
-[[noreturn, gnu::cold, gnu::noinline]] inline void complain(const char* what, std::size_t step,
-                                                            std::size_t layer) {
-  FAIL(what << ", step " << step << ", layer " << layer);
-  std::abort();
-}
 
 template <class Pruner, unsigned Features>
 class Trace {
@@ -457,7 +425,7 @@ class Trace {
   void attend_layer(std::size_t layer, std::size_t tokens, std::size_t columns) {
     const std::size_t groups = setup_.config.groups;
     std::vector<float> rows(groups * tokens * columns);
-    for (float& value : rows) value = draw_mass();
+    for (float& value : rows) value = draw_mass(random_);
     std::vector<std::vector<std::vector<double>>> paid(tokens);
     for (std::size_t q = 0; q < tokens; ++q) {
       const std::size_t limit = columns - tokens + q + 1;
@@ -480,17 +448,6 @@ class Trace {
         sets_[layer][set].pay(setup_.score, kept_sets() == 1 ? mass : decltype(mass){mass[set]});
       }
     }
-  }
-
-  /// Ties, zeros, denormals and now and then a huge one; multiples of 2^-10 else, so that plain
-  /// sums are exact.
-  [[nodiscard]] float draw_mass() {
-    const std::size_t kind = random_.below(100);
-    if (kind < 25) return 0.0f;
-    if (kind < 26) return 1e-40f;
-    if (kind < 27) return 512.0f;
-    if (kind < 60) return 0x1p-10f;
-    return static_cast<float>(random_.below(256)) * 0x1p-10f;
   }
 
   void check_positions() const {
