@@ -5,7 +5,6 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
-#include <functional>
 #include <span>
 
 #include "lethe/numeric.hpp"
@@ -122,7 +121,7 @@ LETHE_EXACT inline MassSummary fold(const SummaryLanes& lanes, std::size_t count
   const double target = fraction * summarise(scores).sum;
   const std::span<float> sorted = scratch.first(scores.size());
   std::copy(scores.begin(), scores.end(), sorted.begin());
-  std::sort(sorted.begin(), sorted.end(), std::greater<>());
+  std::sort(sorted.begin(), sorted.end(), [](float a, float b) { return a > b; });
   double held = 0;
   std::size_t tokens = 0;
   while (tokens < sorted.size() && held < target * (1 - 1e-12)) {

@@ -1,9 +1,9 @@
 /// Work space of a round, and what its steps share. Nothing is allocated after construction.
 #pragma once
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <ctime>
 #include <span>
 #include <vector>
 
@@ -86,22 +86,20 @@ template <class Scorer, class Cache>
 }
 
 /// Clock reads that vanish when nobody listens.
+/// Seconds on the system's clock, 0 when nobody asks. <ctime>, since <chrono> alone takes as long to
+/// compile as the rest.
 template <bool Traced>
-[[nodiscard]] auto now() {
-  if constexpr (Traced) {
-    return std::chrono::steady_clock::now();
-  } else {
-    return 0;
-  }
+[[nodiscard]] double now() {
+  std::timespec time{};
+  if constexpr (Traced) std::timespec_get(&time, TIME_UTC);
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
 }
 
-template <bool Traced, class Time>
-[[nodiscard]] double seconds_since(Time begin) {
-  if constexpr (Traced) {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  } else {
-    return static_cast<double>(begin);
-  }
+/// Never negative, also when the clock has been set back.
+template <bool Traced>
+[[nodiscard]] double seconds_since(double begin) {
+  const double seconds = now<Traced>() - begin;
+  return seconds > 0 ? seconds : 0;
 }
 
 }  // namespace lethe::detail
