@@ -111,7 +111,7 @@ TEST_CASE("A draft that would have taken a slot over gives it back") {
   constexpr unsigned overwrites = naive::with_overwrite;
   const H2O pruner({.layers = 1, .capacity = 16, .draft_tokens = 2});
   naive::Sequence<H2O, overwrites> proposed(pruner);
-  naive::Sequence<H2O, overwrites> never(pruner);
+  naive::Sequence<H2O, overwrites> never(H2O({.layers = 1, .capacity = 16}));
   for (std::size_t i = 0; i < 40; ++i) {
     if (i > 20) proposed.step(1, {});
     proposed.step(1);
