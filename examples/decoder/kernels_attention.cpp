@@ -29,6 +29,10 @@ constexpr std::size_t key_tile = 4;     // dot products that are summed across l
 constexpr std::size_t value_tile = 16;  // rows whose sums stay in registers
 constexpr std::size_t ahead = 1024;     // bytes to fetch ahead: a few rows of every type
 
+// AVX-512 has twice the registers for sums.
+constexpr std::size_t most_dot_rows = HWY_MAX_BYTES == 64 ? 4 : 2;
+constexpr std::size_t most_vectors = HWY_MAX_BYTES == 64 ? 4 : 2;
+
 template <CacheType Type>
 HWY_INLINE VF load_channels(const std::byte* row, std::size_t channels, std::size_t i) {
   if constexpr (Type == CacheType::f32) {
@@ -114,15 +118,22 @@ HWY_INLINE void dot_tile(const float* keys, std::size_t channels, AttentionRow* 
   for (std::size_t r = 0; r < Rows; ++r) store_four_sums(sums[r], rows[r].probabilities + column);
 }
 
+template <std::size_t Rows>
+HWY_INLINE void dot_rows(const float* keys, std::size_t channels, std::span<AttentionRow> rows,
+                         std::size_t column) {
+  for (; rows.size() >= Rows; rows = rows.subspan(Rows)) {
+    dot_tile<Rows>(keys, channels, rows.data(), column);
+  }
+  if constexpr (Rows > 1) dot_rows<Rows - 1>(keys, channels, rows, column);
+}
+
 template <CacheType Type>
 void score(const AttentionChunk& chunk, std::span<AttentionRow> rows) {
   HWY_ALIGN float tile[key_tile * max_head_dim] = {};
   for (std::size_t column = 0; column < chunk.columns; column += key_tile) {
     const std::size_t count = std::min(key_tile, chunk.columns - column);
     load_tile<Type>(chunk, chunk.keys, column, count, tile);
-    std::size_t r = 0;
-    for (; r + 2 <= rows.size(); r += 2) dot_tile<2>(tile, chunk.channels, &rows[r], column);
-    if (r < rows.size()) dot_tile<1>(tile, chunk.channels, &rows[r], column);
+    dot_rows<most_dot_rows>(tile, chunk.channels, rows, column);
   }
 }
 
@@ -181,14 +192,26 @@ HWY_INLINE void weigh_tile(const float* values, std::size_t count, std::size_t c
 }
 
 template <std::size_t Rows>
-HWY_INLINE void weigh_rows(const float* values, std::size_t count, std::size_t channels,
-                           AttentionRow* rows, std::size_t column) {
-  // 32 channels, which divide every row, are two vectors of AVX-512 and eight of SSE.
-  constexpr std::size_t vectors = 2;
-  const std::size_t step = vectors * hn::Lanes(DF());
-  for (std::size_t first = 0; first < channels; first += step) {
-    weigh_tile<Rows, vectors>(values, count, channels, rows, column, first);
+HWY_INLINE void weigh_channels(const float* values, std::size_t count, std::size_t channels,
+                               AttentionRow* rows, std::size_t column) {
+  const std::size_t step = most_vectors * hn::Lanes(DF());
+  std::size_t first = 0;
+  for (; first + step <= channels; first += step) {
+    weigh_tile<Rows, most_vectors>(values, count, channels, rows, column, first);
   }
+  // 32 channels, which divide every row, are at least two vectors.
+  for (; first < channels; first += 2 * hn::Lanes(DF())) {
+    weigh_tile<Rows, 2>(values, count, channels, rows, column, first);
+  }
+}
+
+template <std::size_t Rows>
+HWY_INLINE void weigh_rows(const float* values, std::size_t count, std::size_t channels,
+                           std::span<AttentionRow> rows, std::size_t column) {
+  for (; rows.size() >= Rows; rows = rows.subspan(Rows)) {
+    weigh_channels<Rows>(values, count, channels, rows.data(), column);
+  }
+  if constexpr (Rows > 1) weigh_rows<Rows - 1>(values, count, channels, rows, column);
 }
 
 template <CacheType Type>
@@ -198,11 +221,7 @@ void weigh(const AttentionChunk& chunk, std::span<AttentionRow> rows) {
   for (std::size_t column = 0; column < chunk.columns; column += value_tile) {
     const std::size_t count = std::min(value_tile, chunk.columns - column);
     load_tile<Type>(chunk, chunk.values, column, count, tile);
-    std::size_t r = 0;
-    for (; r + 4 <= rows.size(); r += 4) {
-      weigh_rows<4>(tile, count, chunk.channels, &rows[r], column);
-    }
-    for (; r < rows.size(); ++r) weigh_rows<1>(tile, count, chunk.channels, &rows[r], column);
+    weigh_rows<4>(tile, count, chunk.channels, rows, column);
   }
 }
 
