@@ -62,7 +62,13 @@ void observe_mass(benchmark::State& state) {
       state, [&] { plain_add(score.data(), mass.data(), n); },
       [&] { pruner.observe(0, lethe::Mass<float>{.data = mass.data(), .columns = n}); }, 20);
 }
-BENCHMARK(observe_mass)->Arg(672)->Arg(2048)->Arg(8192)->Arg(32768)->Iterations(401)->UseManualTime();
+BENCHMARK(observe_mass)
+    ->Arg(672)
+    ->Arg(2048)
+    ->Arg(8192)
+    ->Arg(32768)
+    ->Iterations(401)
+    ->UseManualTime();
 
 void observe_heads(benchmark::State& state) {
   constexpr std::size_t heads = 32;
