@@ -52,7 +52,7 @@ Comparison::Comparison(Workbench& bench, const CompareOptions& options)
   }
   check_context(bench, prompt_.size(), tokens_);
   for (const std::string& policy : policies_)
-    runs_.push_back(std::make_unique<Run>(bench_, choose(policy), options_.sampling, talk_.turns));
+    runs_.push_back(std::make_unique<Run>(bench_, choose(policy), options_.sampling, &talk_));
 }
 
 void Comparison::take_file() {
@@ -139,6 +139,7 @@ json Comparison::settings() const {
   return {{"prompt", talk_.first},
           {"text_file", options_.text_file},
           {"follow_up_turns", talk_.turns.size()},
+          {"longest_answer", talk_.longest_answer},
           {"tokens", tokens_},
           {"budget",
            options_.budget.budget + " (" + std::to_string(choice.budget) + " tokens a layer)"},
@@ -162,7 +163,8 @@ json Comparison::weaknesses() const {
         "The text was written with the whole cache, which therefore predicts it well; texts "
         "by people have higher perplexities.");
     weak.push_back(
-        "After each answer the next turn of a fixed talk is read; its tokens are part of the text "
+        "After each answer, cut at 192 tokens, the next turn of a fixed talk is read; its tokens "
+        "are part of the text "
         "and of all figures.");
   }
   return weak;

@@ -12,8 +12,9 @@ namespace decoder {
 /// What a user says, turn after turn, so that a long text is a talk and not one stretched answer.
 struct Conversation {
   std::vector<std::int32_t> prompt;              ///< the first turn, up to where the model answers
-  std::vector<std::vector<std::int32_t>> turns;  ///< each is read after an end token, in a cycle
-  std::string first;                             ///< the first turn's words
+  std::vector<std::vector<std::int32_t>> turns;  ///< each is read after an answer, in a cycle
+  std::size_t longest_answer = 192;  ///< tokens; small models loop in long answers, not in short
+  std::string first;                 ///< the first turn's words
 };
 
 /// The talk that a comparison is made on.

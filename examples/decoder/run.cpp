@@ -33,13 +33,13 @@ nlohmann::json loop_results(std::span<const std::int32_t> text) {
 }
 
 Run::Run(const Workbench& bench, const PolicyChoice& choice, const SamplingOptions& sampling,
-         std::span<const std::vector<std::int32_t>> turns)
+         const Conversation* talk)
     : choice_(choice),
       sequence_(make_sequence(bench, choice)),
       sampler_(
           {.temperature = sampling.temperature, .top_p = sampling.top_p, .seed = sampling.seed}),
       recorder_(bench.model.config().layers, choice.capacity),
-      turns_(turns) {
+      talk_(talk) {
   sequence_.on_round = [this](const lethe::RoundStatistics& round) { recorder_.add(round); };
 }
 
@@ -89,18 +89,25 @@ void Run::take(Workbench& bench, std::int32_t token) {
 }
 
 std::int32_t Run::next(const Workbench& bench) {
-  if (!to_read_.empty()) {
-    const std::int32_t token = to_read_.front();
-    to_read_ = to_read_.subspan(1);
-    return token;
-  }
-  const std::int32_t token = draw(bench);
-  if (bench.tokenizer.is_end(token)) to_read_ = turns_[turn_++ % turns_.size()];
+  if (talk_ == nullptr || talk_->turns.empty()) return draw(bench);
+  if (to_read_.empty()) return answer(bench);
+  const std::int32_t token = to_read_.front();
+  to_read_ = to_read_.subspan(1);
+  return token;
+}
+
+std::int32_t Run::answer(const Workbench& bench) {
+  const bool is_cut = answered_ >= talk_->longest_answer && !bench.ends.empty();
+  const std::int32_t token =
+      is_cut ? bench.tokenizer.eos().value_or(bench.ends.front()) : sampler_(logits_);
+  ++answered_;
+  if (!is_cut && !bench.tokenizer.is_end(token)) return token;
+  to_read_ = talk_->turns[turn_++ % talk_->turns.size()];
+  answered_ = 0;
   return token;
 }
 
 std::int32_t Run::draw(const Workbench& bench) {
-  if (!turns_.empty()) return sampler_(logits_);
   for (const std::int32_t end : bench.ends)
     logits_[static_cast<std::size_t>(end)] = -std::numeric_limits<float>::infinity();
   return sampler_(logits_);

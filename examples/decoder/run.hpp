@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "conversation.hpp"
 #include "decoder.hpp"
 #include "recorder.hpp"
 #include "sampler.hpp"
@@ -21,10 +22,10 @@ nlohmann::json loop_results(std::span<const std::int32_t> text);
 class Run {
  public:
   /// @param sampling  how it writes its own text
-  /// @param turns     what it reads after each end token it draws, in a cycle; without any, decode
-  ///                  never draws an end token
+  /// @param talk      whose turns it reads after each of its answers, and which outlives it; null,
+  ///                  or without turns: decode never draws an end token
   Run(const Workbench& bench, const PolicyChoice& choice, const SamplingOptions& sampling,
-      std::span<const std::vector<std::int32_t>> turns = {});
+      const Conversation* talk = nullptr);
   Run(const Run&) = delete;
   Run& operator=(const Run&) = delete;
 
@@ -51,6 +52,7 @@ class Run {
 
  private:
   std::int32_t next(const Workbench& bench);
+  std::int32_t answer(const Workbench& bench);
   std::int32_t draw(const Workbench& bench);
   void take(Workbench& bench, std::int32_t token);
   void note_memory(std::size_t before);
@@ -60,8 +62,9 @@ class Run {
   Sequence sequence_;
   Sampler sampler_;
   Recorder recorder_;
-  std::span<const std::vector<std::int32_t>> turns_;
+  const Conversation* talk_;
   std::size_t turn_ = 0;
+  std::size_t answered_ = 0;               ///< tokens of the answer being written
   std::span<const std::int32_t> to_read_;  ///< the rest of the turn being read
   std::vector<float> logits_;
   std::vector<std::int32_t> text_;
