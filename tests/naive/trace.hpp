@@ -61,15 +61,6 @@ class Trace {
   std::size_t postponed = 0;
 
  private:
-  /// A layer before the round.
-  struct View {
-    std::vector<Selection> sets;
-    std::vector<Verdict> verdicts;
-    std::size_t bound = 0;
-    bool due = false;
-    std::size_t threshold = 0;
-  };
-
   [[nodiscard]] static std::size_t cache_heads(const lethe::PrunerConfig& config) {
     return config.scope == lethe::Scope::head ? config.groups : 2;
   }
@@ -256,8 +247,15 @@ class Trace {
     if (waits(*row)) expect(held(layer) == before, "a layer that waits keeps all", layer);
     for (std::size_t set = 0; set < kept_sets(); ++set) keep(layer, set);
     if (!waits(*row)) since_[layer] = 0;
+    const bool free = row->outcome == lethe::Outcome::pruned && held(layer) > row->tokens_protected;
+    expect((Features & with_classes) == 0 || !free || permitted(layer),
+           "counts are permitted ones");
     guarded += row->outcome == lethe::Outcome::guarded ? 1u : 0u;
     postponed += row->outcome == lethe::Outcome::postponed ? 1u : 0u;
+  }
+
+  [[nodiscard]] bool permitted(std::size_t layer) const {
+    return setup_.round.permitted(held(layer), held(layer)) == held(layer);
   }
 
   [[nodiscard]] static bool waits(const lethe::RoundStatistics& row) {

@@ -40,6 +40,15 @@ struct TraceSetup {
   }
 };
 
+/// A layer before the round.
+struct View {
+  std::vector<Selection> sets;
+  std::vector<Verdict> verdicts;
+  std::size_t bound = 0;
+  bool due = false;
+  std::size_t threshold = 0;
+};
+
 [[noreturn, gnu::cold, gnu::noinline]] inline void complain(const char* what, std::size_t step,
                                                             std::size_t layer) {
   FAIL(what << ", step " << step << ", layer " << layer);
