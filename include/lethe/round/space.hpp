@@ -85,9 +85,8 @@ template <class Scorer, class Cache>
          (round.state.config.total_bytes != 0 && bytes > round.state.config.total_bytes);
 }
 
-/// Clock reads that vanish when nobody listens.
-/// Seconds on the system's clock, 0 when nobody asks. <ctime>, since <chrono> alone takes as long to
-/// compile as the rest.
+/// Seconds on the system's clock, 0 when nobody asks. <ctime>, since <chrono> alone takes as long
+/// to compile as the rest.
 template <bool Traced>
 [[nodiscard]] double now() {
   std::timespec time{};
