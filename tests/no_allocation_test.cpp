@@ -137,8 +137,7 @@ void observe(Pruner& pruner, Kind kind, std::size_t layer, std::size_t queries, 
 template <class Pruner, class Cache>
 std::size_t decode(Pruner& pruner, Cache& cache, Kind kind, std::size_t steps) {
   const std::array<std::uint32_t, 2> accepted{0, 2};
-  double lost = 0;
-  const auto trace = [&](const lethe::RoundStatistics& row) { lost += row.lost_mass; };
+  const auto trace = [](const lethe::RoundStatistics&) {};
   const std::size_t before = cache.rounds;
   for (std::size_t step = 0; step < steps; ++step) {
     const std::size_t tokens = step % 3 == 0 ? 4 : 1;
