@@ -266,6 +266,14 @@ TEST_CASE("A total gives way for nobody, and recents give way to it") {
   CHECK_THROWS_WITH(pinned.pruner.make_room(pinned.cache, 3), Catch::Contains("total"));
 }
 
+TEST_CASE("The guard against lost mass uses what a total leaves, and no more") {
+  naive::Sequence<H2O> guarded(
+      H2O({.layers = 2, .capacity = 64, .total_capacity = 40, .max_lost_mass = 0.0f},
+          {.recent_ratio = 0.0f}));
+  feed(guarded, 60);
+  CHECK(guarded.pruner.size(0) + guarded.pruner.size(1) == 40);
+}
+
 TEST_CASE("Misuse is refused by name") {
   const lethe::PrunerConfig config{.layers = 2, .capacity = 16};
   H2O pruner(config);
