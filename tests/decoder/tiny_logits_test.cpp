@@ -113,7 +113,9 @@ TEST_CASE("tiny random models give the reference's logits in every architecture 
 }
 
 TEST_CASE("weights of every tensor type have the reference's values") {
-  for (const auto& [name, expected] : golden()["rows"].items()) {
+  for (const auto& item : golden()["rows"].items()) {
+    const std::string& name = item.key();
+    const auto& expected = item.value();
     const auto type = *std::find_if(types.begin(), types.end(), [&](TensorType candidate) {
       return gguf::type_name(candidate) == name;
     });
