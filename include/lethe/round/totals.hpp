@@ -74,14 +74,20 @@ class Totals {
       claim.ceiling = std::max(job.hard_limit, claim.floor);
     }
     share_total(space_.claims, total);
+    level_sequence();
+    for (LayerJob& job : space_.jobs) {
+      job.hard_limit = space_.claims[job.layer].tokens;
+    }
+  }
+
+  /// Layers that keep one set all get what the least of them got.
+  void level_sequence() {
+    if (state_.config.scope != Scope::sequence) return;
     std::size_t fewest = state_.config.capacity;
     for (const LayerJob& job : space_.jobs) {
       fewest = std::min(fewest, space_.claims[job.layer].tokens);
     }
-    for (LayerJob& job : space_.jobs) {
-      job.hard_limit =
-          state_.config.scope == Scope::sequence ? fewest : space_.claims[job.layer].tokens;
-    }
+    for (const LayerJob& job : space_.jobs) space_.claims[job.layer].tokens = fewest;
   }
 
   /// Recents give way where a total cannot hold every layer's protected tokens.
@@ -97,14 +103,10 @@ class Totals {
   void share_out(std::size_t total) {
     lower_floors(total);
     share_total(space_.claims, total);
-    std::size_t fewest = state_.config.capacity;
-    for (const LayerJob& job : space_.jobs) {
-      fewest = std::min(fewest, space_.claims[job.layer].tokens);
-    }
+    level_sequence();
     for (LayerJob& job : space_.jobs) {
       if (!is_movable(job)) continue;
-      const std::size_t most =
-          state_.config.scope == Scope::sequence ? fewest : space_.claims[job.layer].tokens;
+      const std::size_t most = space_.claims[job.layer].tokens;
       if (most == kept_by(job)) continue;
       job.tokens =
           std::max(permitted_count(cache_, job.layer, most, most), space_.claims[job.layer].floor);
