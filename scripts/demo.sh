@@ -4,22 +4,29 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-usage: scripts/demo.sh [--model FILE.gguf] [ARGUMENT...]
+usage: scripts/demo.sh [--model FILE.gguf] [--report FILE.html] [ARGUMENT...]
 
-Decodes one text twice with a real language model, with its whole KV cache and with Lethe pruning
-it, and says what was kept, what it cost and what it saved. The model is SmolLM2-135M-Instruct,
-fetched once (93 MB); --model takes any other GGUF file of the architectures llama, qwen2 or qwen3.
+Decodes with a real language model, with its whole KV cache and with pruned ones beside it, reads the
+text again to compare every prediction, and says what was kept, what it cost and what it saved. The
+model is SmolLM2-135M-Instruct, fetched once (93 MB); --model (or -m) takes any other GGUF file of the
+architectures llama, qwen2 or qwen3. The report goes to build/demo.html; --report takes another place.
 Other arguments go to `decoder compare`; see `build/release/examples/decoder/decoder compare --help`.
 TEXT
 }
 
+# absolute PATH: as seen from where the script was called; nothing stays nothing.
+absolute() { [ -z "$1" ] || realpath -m -- "$1"; }
+
 model=
+unset report
 arguments=()
 while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) usage; exit 0 ;;
-    --model) [ $# -ge 2 ] || { usage >&2; exit 2; }; model=$(realpath -m "$2"); shift 2 ;;
-    --model=*) model=$(realpath -m "${1#*=}"); shift ;;
+    -m | --model) [ $# -ge 2 ] || { usage >&2; exit 2; }; model=$(absolute "$2"); shift 2 ;;
+    --model=*) model=$(absolute "${1#*=}"); shift ;;
+    --report) [ $# -ge 2 ] || { usage >&2; exit 2; }; report=$(absolute "$2"); shift 2 ;;
+    --report=*) report=$(absolute "${1#*=}"); shift ;;
     *) arguments+=("$1"); shift ;;
   esac
 done
@@ -37,10 +44,10 @@ else
 fi
 build release decoder
 
-report=$PWD/build/demo.html
+report=${report-$PWD/build/demo.html}
 program=$PWD/build/release/examples/decoder/decoder
 model=$(realpath "$model")
 say "Comparing the whole cache with pruned ones"
 cd "$caller"
 "$program" compare -m "$model" --report "$report" "${arguments[@]}"
-say "The report, with pictures: $report"
+[ -z "$report" ] || say "The report, with pictures: $report"
