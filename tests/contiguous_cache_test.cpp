@@ -225,4 +225,32 @@ TEST_CASE("layers that cannot be are refused by name") {
   refuses([](auto& l) { l.key_strides.token = 0; }, "strides.token = 0");
   refuses([](auto& l) { l.key_strides.channel = 0; }, "strides.channel = 0");
   refuses([](auto& l) { l.value_strides.head = 0; }, "strides.head = 0");
+  refuses([](auto& l) { l.key_strides.token = 3; }, "strides.token = 3");
+}
+
+TEST_CASE("keys and values may differ in width") {
+  // Two heads of 3 key and 2 value channels, token by token.
+  std::vector<float> keys(8 * 6);
+  std::vector<float> values(8 * 4);
+  for (std::size_t i = 0; i < keys.size(); ++i) keys[i] = static_cast<float>(i / 6);
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i / 4);
+  lethe::ContiguousCache<float> cache({{.keys = keys.data(),
+                                        .values = values.data(),
+                                        .heads = 2,
+                                        .dimension = 3,
+                                        .value_dimension = 2,
+                                        .key_strides = {.token = 6, .head = 3},
+                                        .value_strides = {.token = 4, .head = 2},
+                                        .capacity = 8}});
+  CHECK(cache.token_bytes(0) == 2 * (3 + 2) * sizeof(float));
+  cache.append(0, 8);
+  const std::vector<lethe::Slot> kept{0, 3, 7};
+  const lethe::EvictionPlan plan{.tokens = 8, .first_move = 1, .kept = kept};
+  cache.apply(std::span(&plan, 1));
+  std::vector<float> key_rows(9);
+  std::vector<float> value_rows(6);
+  cache.read_keys(0, 1, 0, key_rows);
+  cache.read_values(0, 1, 0, value_rows);
+  CHECK(key_rows == std::vector<float>{0, 0, 0, 3, 3, 3, 7, 7, 7});
+  CHECK(value_rows == std::vector<float>{0, 0, 3, 3, 7, 7});
 }

@@ -19,12 +19,18 @@ struct ContiguousLayer {
   /// Null: the layer has no values (latent attention).
   Element* values = nullptr;
   std::size_t heads = 1;
-  /// Channels of a head.
+  /// Channels of a head's key.
   std::size_t dimension = 0;
+  /// Channels of a head's value; 0: as many.
+  std::size_t value_dimension = 0;
   Strides key_strides{};
   Strides value_strides{};
   /// Most tokens the arrays hold.
   std::size_t capacity = 0;
+
+  [[nodiscard]] std::size_t value_channels() const {
+    return value_dimension != 0 ? value_dimension : dimension;
+  }
 };
 
 /// View of contiguous keys and values. Element: float, Half or BFloat16. The user writes new rows
@@ -40,7 +46,8 @@ class ContiguousCache {
       detail::require(layer.capacity >= 1, "capacity", layer.capacity,
                       "give the most tokens the arrays hold");
       if (layer.values == nullptr) continue;
-      detail::check_rows("values", layer.values, layer.heads, layer.dimension, layer.value_strides);
+      detail::check_rows("values", layer.values, layer.heads, layer.value_channels(),
+                         layer.value_strides);
     }
   }
 
@@ -53,8 +60,8 @@ class ContiguousCache {
 
   [[nodiscard]] std::size_t token_bytes(std::size_t layer) const {
     const auto& rows = layers_[layer];
-    const std::size_t one = rows.heads * rows.dimension * sizeof(Element);
-    return rows.values != nullptr ? 2 * one : one;
+    const std::size_t value = rows.values != nullptr ? rows.value_channels() : 0;
+    return rows.heads * (rows.dimension + value) * sizeof(Element);
   }
 
   /// The rows of `count` more tokens have been written.
@@ -77,7 +84,7 @@ class ContiguousCache {
       const std::size_t last = plan.head == all_heads ? rows.heads : first + 1;
       pack_heads(rows.keys, rows.key_strides, rows.dimension, first, last, plan);
       if (rows.values != nullptr) {
-        pack_heads(rows.values, rows.value_strides, rows.dimension, first, last, plan);
+        pack_heads(rows.values, rows.value_strides, rows.value_channels(), first, last, plan);
       }
       if (last == rows.heads) sizes_[plan.layer] = plan.kept.size();
     }
@@ -90,8 +97,8 @@ class ContiguousCache {
   }
   void read_values(std::size_t layer, std::size_t head, std::size_t first,
                    std::span<float> out) const {
-    read(layers_[layer].values, layers_[layer].value_strides, layers_[layer].dimension, head, first,
-         out);
+    read(layers_[layer].values, layers_[layer].value_strides, layers_[layer].value_channels(), head,
+         first, out);
   }
 
  private:
@@ -125,6 +132,7 @@ class ContiguousCache {
 
   static void read(const Element* base, const Strides& strides, std::size_t dimension,
                    std::size_t head, std::size_t first, std::span<float> out) {
+    LETHE_ASSERT(out.size() % dimension == 0);
     for (std::size_t t = 0; t * dimension < out.size(); ++t) {
       detail::read_row(base + head * strides.head + (first + t) * strides.token, strides.channel,
                        out.subspan(t * dimension, dimension));

@@ -20,12 +20,18 @@ struct PagedLayer {
   /// Null: the layer has no values.
   Element* values = nullptr;
   std::size_t heads = 1;
+  /// Channels of a head's key, and of its value; 0: as many.
   std::size_t dimension = 0;
+  std::size_t value_dimension = 0;
   Strides key_strides{};
   Strides value_strides{};
   /// Elements from one block to the next.
   std::size_t key_block_stride = 0;
   std::size_t value_block_stride = 0;
+
+  [[nodiscard]] std::size_t value_channels() const {
+    return value_dimension != 0 ? value_dimension : dimension;
+  }
 };
 
 /// View of one sequence's paged keys and values. Token `slot` of a layer lies in block
@@ -61,11 +67,12 @@ class PagedCache {
 
   [[nodiscard]] std::size_t token_bytes(std::size_t layer) const {
     const auto& rows = layers_[layer];
-    const std::size_t one = rows.heads * rows.dimension * sizeof(Element);
-    return rows.values != nullptr ? 2 * one : one;
+    const std::size_t value = rows.values != nullptr ? rows.value_channels() : 0;
+    return rows.heads * (rows.dimension + value) * sizeof(Element);
   }
 
-  /// Adds an empty block at the end of a layer's table.
+  /// Adds an empty block at the end of a layer's table, after make_room: apply gives back blocks
+  /// that hold no token. Allocates beyond the `blocks` told at construction, and in a copy.
   void add_block(std::size_t layer, std::uint32_t block) { tables_[layer].push_back(block); }
 
   /// The rows of `count` more tokens have been written.
@@ -109,6 +116,7 @@ class PagedCache {
   void read_keys(std::size_t layer, std::size_t head, std::size_t first,
                  std::span<float> out) const {
     const auto& rows = layers_[layer];
+    LETHE_ASSERT(out.size() % rows.dimension == 0);
     for (std::size_t t = 0; t * rows.dimension < out.size(); ++t) {
       detail::read_row(key_row(layer, head, first + t), rows.key_strides.channel,
                        out.subspan(t * rows.dimension, rows.dimension));
@@ -116,10 +124,11 @@ class PagedCache {
   }
   void read_values(std::size_t layer, std::size_t head, std::size_t first,
                    std::span<float> out) const {
-    const auto& rows = layers_[layer];
-    for (std::size_t t = 0; t * rows.dimension < out.size(); ++t) {
-      detail::read_row(value_row(layer, head, first + t), rows.value_strides.channel,
-                       out.subspan(t * rows.dimension, rows.dimension));
+    const std::size_t channels = layers_[layer].value_channels();
+    LETHE_ASSERT(out.size() % channels == 0);
+    for (std::size_t t = 0; t * channels < out.size(); ++t) {
+      detail::read_row(value_row(layer, head, first + t), layers_[layer].value_strides.channel,
+                       out.subspan(t * channels, channels));
     }
   }
 
@@ -129,7 +138,8 @@ class PagedCache {
     detail::require(layer.key_block_stride >= 1, "key_block_stride", layer.key_block_stride,
                     "give the elements from one block to the next");
     if (layer.values == nullptr) return;
-    detail::check_rows("values", layer.values, layer.heads, layer.dimension, layer.value_strides);
+    detail::check_rows("values", layer.values, layer.heads, layer.value_channels(),
+                       layer.value_strides);
     detail::require(layer.value_block_stride >= 1, "value_block_stride", layer.value_block_stride,
                     "give the elements from one block to the next");
   }
@@ -149,7 +159,7 @@ class PagedCache {
                        rows.dimension, rows.key_strides.channel);
       if (rows.values == nullptr) continue;
       detail::copy_row(value_row(plan.layer, head, i), value_row(plan.layer, head, from),
-                       rows.dimension, rows.value_strides.channel);
+                       rows.value_channels(), rows.value_strides.channel);
     }
   }
 

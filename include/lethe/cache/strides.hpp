@@ -32,6 +32,8 @@ void check_rows(const char* name, const Element* base, std::size_t heads, std::s
           "give the elements from one token to the next");
   require(strides.channel >= 1, "strides.channel", strides.channel,
           "give the elements from one channel to the next");
+  require(strides.channel != 1 || strides.token >= dimension, "strides.token", strides.token,
+          "tokens overlap: it must cover the channels, or strides.channel is not 1");
   require(strides.head >= 1 || heads == 1, "strides.head", strides.head,
           "give the elements from one head to the next");
 }
