@@ -264,6 +264,24 @@ TEST_CASE("log-sum-exps may lie a stride apart") {
   CHECK(receive(short_step, seen, 1).mass == packed.mass);
 }
 
+TEST_CASE("log-sum-exps may lie token by token") {
+  Samples samples(70);
+  const Scored scored = score(short_step, samples, {});
+  std::vector<float> by_token(scored.lse.size());
+  for (std::size_t h = 0; h < short_step.heads; ++h) {
+    for (std::size_t q = 0; q < short_step.queries; ++q) {
+      by_token[q * short_step.heads + h] = scored.lse[h * short_step.queries + q];
+    }
+  }
+  lethe::Logits<float> seen = with_rows(short_step, scored, {});
+  seen.lse = scored.lse.data();
+  const Received packed = receive(short_step, seen, 1);
+  seen.lse = by_token.data();
+  seen.lse_head_stride = 1;
+  seen.lse_query_stride = short_step.heads;
+  CHECK(receive(short_step, seen, 1).mass == packed.mass);
+}
+
 TEST_CASE("masked logits receive nothing, a row masked throughout included") {
   std::vector<float> logits(3000, -infinity);
   const Step step{.heads = 1, .queries = 1, .base = 2999, .columns = 3000};

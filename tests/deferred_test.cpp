@@ -166,15 +166,16 @@ TEST_CASE("strides of queries and of log-sum-exps are obeyed") {
   Samples samples(105);
   ToyAttention toy{.tokens = 30};
   toy.draw(samples);
-  // Token by token: heads lie a dimension apart.
+  // Token by token: heads lie a dimension apart, and so do their log-sum-exps.
   std::vector<float> data(4 * (toy.heads * toy.dimension + 3), not_a_number);
-  std::vector<float> lse(toy.heads * 7, not_a_number);
+  const std::size_t lse_query_stride = toy.heads + 1;
+  std::vector<float> lse(4 * lse_query_stride, not_a_number);
   const std::size_t query_stride = toy.heads * toy.dimension + 3;
   for (std::size_t q = 0; q < 4; ++q) {
     for (std::size_t head = 0; head < toy.heads; ++head) {
       std::copy_n(toy.query(head, 26 + q), toy.dimension,
                   data.data() + q * query_stride + head * toy.dimension);
-      lse[head * 7 + q] = toy.lse(head, 26 + q);
+      lse[q * lse_query_stride + head] = toy.lse(head, 26 + q);
     }
   }
   DeferredQueries ring(config_of(toy, 4), 1);
@@ -186,7 +187,8 @@ TEST_CASE("strides of queries and of log-sum-exps are obeyed") {
                                   .head_dimension = toy.dimension,
                                   .head_stride = toy.dimension,
                                   .query_stride = query_stride,
-                                  .lse_head_stride = 7,
+                                  .lse_head_stride = 1,
+                                  .lse_query_stride = lse_query_stride,
                                   .scale = toy.scale},
             26, 26);
   const std::vector<std::uint32_t> all{0, 1, 2, 3};

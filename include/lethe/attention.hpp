@@ -43,7 +43,8 @@ template <class Element = float>
 struct Logits {
   /// As in Probabilities.
   const Element* data = nullptr;
-  /// Log-sum-exp of each row at lse[head x lse_head_stride + query]; null: recomputed from the row.
+  /// Log-sum-exp of each row at lse[head x lse_head_stride + query x lse_query_stride]; null:
+  /// recomputed from the row.
   const float* lse = nullptr;
   std::size_t heads = 1;
   std::size_t queries = 1;
@@ -54,8 +55,9 @@ struct Logits {
   std::size_t first_query = 0;
   std::size_t first_group = 0;
   std::size_t group_count = 0;
-  /// 0: queries.
+  /// 0: queries. FlashInfer's [query][head]: head stride 1, query stride heads.
   std::size_t lse_head_stride = 0;
+  std::size_t lse_query_stride = 1;
   float scale = 1.0f;
   /// softcap(x) = softcap x tanh(x / softcap); 0: none.
   float softcap = 0.0f;
@@ -79,7 +81,7 @@ struct Mass {
 template <class Element = float>
 struct Queries {
   const Element* data = nullptr;
-  /// lse[head x lse_head_stride + query], over everything the query attended to.
+  /// lse[head x lse_head_stride + query x lse_query_stride], over all that the query attended to.
   const float* lse = nullptr;
   std::size_t heads = 1;
   std::size_t queries = 1;
@@ -87,6 +89,7 @@ struct Queries {
   std::size_t head_stride = 0;
   std::size_t query_stride = 0;
   std::size_t lse_head_stride = 0;
+  std::size_t lse_query_stride = 1;
   std::size_t first_query = 0;
   /// 0: 1 / sqrt(head_dimension).
   float scale = 0.0f;
@@ -281,7 +284,8 @@ template <class Element>
   const std::size_t stride = seen.lse_head_stride != 0 ? seen.lse_head_stride : seen.queries;
   for (std::size_t h = 0; h < heads; ++h) {
     if (seen.lse != nullptr) {
-      lse[h] = natural(seen.lse[(head + h) * stride + query], seen.base);
+      const std::size_t at = (head + h) * stride + query * seen.lse_query_stride;
+      lse[h] = natural(seen.lse[at], seen.base);
     } else {
       const Element* row = seen.data + (head + h) * seen.head_stride + query * seen.query_stride;
       lse[h] = row_log_sum_exp(seen, row, limit);

@@ -182,6 +182,7 @@ class DeferredQueries {
 
   template <class Element>
   void copy_query(const Queries<Element>& seen, std::size_t q, std::size_t slot) {
+    LETHE_ASSERT(seen.data != nullptr && seen.lse != nullptr);
     LETHE_ASSERT(seen.heads == config_.heads && seen.head_dimension == config_.head_dimension);
     const std::size_t query_stride =
         seen.query_stride != 0 ? seen.query_stride : seen.head_dimension;
@@ -193,7 +194,7 @@ class DeferredQueries {
       const Element* row = seen.data + head * head_stride + q * query_stride;
       for (std::size_t c = 0; c < config_.head_dimension; ++c) out[c] = to_float(row[c]);
       lse_[slot * config_.heads + head] =
-          detail::natural(seen.lse[head * lse_stride + q], seen.base);
+          detail::natural(seen.lse[head * lse_stride + q * seen.lse_query_stride], seen.base);
     }
   }
 
