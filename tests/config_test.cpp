@@ -57,6 +57,12 @@ TEST_CASE("sizes that cannot be are refused") {
   refuses([](auto& c) { c.groups = std::size_t{1} << 60; }, "groups", "1152921504606846976");
   refuses([](auto& c) { c.total_capacity = 7; }, "total_capacity", "7");
   refuses([](auto& c) { c.draft_tokens = 64; }, "draft_tokens", "64");
+  refuses(
+      [](auto& c) {
+        c.deferred = deferred();
+        c.deferred.queries = std::size_t{1} << 44;
+      },
+      "deferred.heads", "8");
 }
 
 TEST_CASE("shares outside their range, NaN included, are refused") {
@@ -124,6 +130,11 @@ TEST_CASE("settings of policies that cannot be are refused") {
               "sparsity_ratio", "1.000000");
   check_names(refusal([] { policies::Lethe p(good(), {.segments = 0}); }), "segments", "0");
   check_names(refusal([] { policies::SnapKV p(good(), {.window = 0}); }), "window", "0");
+  const std::size_t huge = std::size_t{1} << 62;
+  check_names(refusal([=] { policies::SnapKV p(good(), {.window = huge}); }), "window",
+              "4611686018427387904");
+  check_names(refusal([=] { policies::Lethe p(good(), {.segments = huge}); }), "segments",
+              "4611686018427387904");
   check_names(refusal([] { policies::SnapKV p(good(), {.pool = 6}); }), "pool", "6");
   check_names(refusal([] { policies::StreamingLLM p(good(), {.first_tokens = 56}); }),
               "first_tokens", "56");

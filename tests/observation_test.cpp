@@ -213,7 +213,9 @@ TEST_CASE("several calls for one layer never decay") {
   ToyAttention toy{.tokens = 20};
   toy.draw(samples);
   const auto last_share = [&](int calls) {
-    Lethe pruner(config_of(toy, 1), {.decay = 0.5f, .first_threshold = 0});
+    lethe::PrunerConfig config = config_of(toy, 1);
+    config.deferred = {};
+    Lethe pruner(config, {.decay = 0.5f, .first_threshold = 0});
     float key = 0;
     lethe::ContiguousCache<float> cache(
         {{.keys = &key, .dimension = 1, .key_strides = {.token = 1}, .capacity = 64}});

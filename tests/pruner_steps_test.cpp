@@ -194,7 +194,6 @@ TEST_CASE("The trace tells what happened in each round") {
     const std::size_t before[2] = {sequence.pruner.size(0), sequence.pruner.size(1)};
     sequence.pruner.make_room(sequence.cache, 0, [&](const lethe::RoundStatistics& row) {
       ++rows;
-      CHECK(row.head == lethe::all_heads);
       CHECK(row.tokens_seen == i);
       CHECK(row.tokens_before == before[row.layer]);
       CHECK(row.tokens_after == sequence.pruner.size(row.layer));
@@ -249,6 +248,118 @@ TEST_CASE("A whole bound may be appended at once") {
   naive::Sequence<Lethe> lethe(Lethe({.layers = 1, .capacity = 8}));
   lethe.step(8);
   CHECK_THROWS_WITH(lethe.pruner.make_room(lethe.cache, 8), Catch::Contains("protected"));
+  CHECK(lethe.cache.applications == 0);
+}
+
+TEST_CASE("A step that cannot fit moves nothing, and none is open after it") {
+  naive::Sequence<Lethe> sequence(Lethe({.layers = 2, .capacity = 64}, {.first_threshold = 0}));
+  feed(sequence, 60);
+  CHECK_THROWS_AS(sequence.pruner.make_room(sequence.cache, 62), std::length_error);
+  CHECK(sequence.pruner.size(0) == 60);
+  CHECK(sequence.cache.size(1) == 60);
+  const std::vector<float> row(64, 0.5f);
+  CHECK_THROWS_WITH(sequence.pruner.observe(0, {.data = row.data(), .columns = 61}),
+                    Catch::Contains("announced 0"));
+  sequence.pruner.commit();
+  CHECK(sequence.pruner.tokens_seen() == 60);
+  feed(sequence, 20);
+  CHECK(sequence.pruner.tokens_seen() == 80);
+}
+
+TEST_CASE("Scores that are not finite can be forgotten, and the layer is pruned again") {
+  naive::Sequence<H2O> sequence(H2O({.layers = 1, .capacity = 16}));
+  feed(sequence, 15);
+  sequence.pruner.make_room(sequence.cache, 1);
+  std::vector<float> row(16, 1.0f);
+  row[3] = std::numeric_limits<float>::quiet_NaN();
+  sequence.pruner.observe(0, {.data = row.data(), .columns = 16});
+  sequence.cache.append(0, std::vector<std::uint32_t>{15});
+  sequence.pruner.commit();
+  CHECK_THROWS_AS(sequence.pruner.make_room(sequence.cache, 1), std::length_error);
+  sequence.pruner.forget_scores(0);
+  feed(sequence, 20);
+  CHECK(sequence.pruner.tokens_seen() == 36);
+}
+
+TEST_CASE("A row too short for its layer is refused") {
+  naive::Sequence<H2O> sequence(H2O({.layers = 1, .capacity = 16}));
+  feed(sequence, 5);
+  sequence.pruner.make_room(sequence.cache, 1);
+  const std::vector<float> row(16, 0.5f);
+  CHECK_THROWS_WITH(sequence.pruner.observe(0, {.data = row.data()}),
+                    Catch::Contains("observe columns = 0"));
+  CHECK_THROWS_WITH(sequence.pruner.observe(0, {.data = row.data(), .columns = 5}),
+                    Catch::Contains("observe columns = 5"));
+  sequence.pruner.observe(0, {.data = row.data(), .columns = 6});
+}
+
+TEST_CASE("H2O weighs scores under every kind of cap") {
+  for (const int cap : {0, 1, 2}) {
+    lethe::PrunerConfig config{.layers = 1, .capacity = cap == 0 ? 64u : 512u};
+    if (cap == 1) config.capacity_bytes = std::size_t{4} * 64;
+    if (cap == 2) config.total_capacity = 64;
+    H2O pruner(config);
+    TokenCache<naive::with_bytes> cache(1, 1);
+    for (std::uint32_t i = 0; i < 200; ++i) {
+      pruner.make_room(cache, 1);
+      cache.append(0, std::vector<std::uint32_t>{i});
+      std::vector<float> mass(cache.size(0), 0.001f);
+      for (std::size_t heavy = 0; heavy < std::min<std::size_t>(20, mass.size()); ++heavy) {
+        mass[heavy] = 1.0f;
+      }
+      pruner.observe(0, lethe::Mass<float>{.data = mass.data(), .columns = mass.size()});
+      pruner.commit();
+    }
+    const auto positions = pruner.positions(0);
+    CHECK(std::count_if(positions.begin(), positions.end(), [](auto p) { return p < 20; }) == 20);
+  }
+}
+
+TEST_CASE("max_lost_mass holds where heads keep sets of their own") {
+  const lethe::PrunerConfig config{
+      .layers = 1, .capacity = 64, .groups = 2, .scope = lethe::Scope::head, .max_lost_mass = 0.3f};
+  lethe::Pruner<lethe::Rasr, lethe::UniformBudget> pruner(
+      config, {.retention = {.first_tokens = 0, .recent_tokens = 40}}, {.decay = 1.0f},
+      {.budget = 8});
+  TokenCache<naive::with_heads> cache(1, 2);
+  std::size_t guarded = 0;
+  for (std::uint32_t i = 0; i < 65; ++i) {
+    pruner.make_room(cache, 1, [&](const lethe::RoundStatistics& row) {
+      CHECK(row.outcome == lethe::Outcome::guarded);
+      CHECK(row.lost_mass <= 0.3 + 1e-9);
+      ++guarded;
+    });
+    cache.append(0, std::vector<std::uint32_t>{i});
+    const std::size_t n = cache.size(0);
+    std::vector<float> mass(2 * n);
+    for (std::size_t k = 0; k < 2 * n; ++k) mass[k] = k % n < 20 ? 1.0f : 0.05f;
+    pruner.observe(0, lethe::Mass<float>{.data = mass.data(), .groups = 2, .columns = n});
+    pruner.commit();
+  }
+  CHECK(guarded == 1);
+}
+
+TEST_CASE("A limit on moves below one layer's rows lets layers move one at a time") {
+  H2O pruner({.layers = 4, .capacity = 64, .slack_ratio = 0.25f, .max_move_bytes = 30});
+  TokenCache<naive::with_bytes> cache(4, 1);
+  std::size_t examined = 0;
+  std::size_t most = 0;
+  for (std::uint32_t i = 0; i < 400; ++i) {
+    std::size_t moved = 0;
+    pruner.make_room(cache, 1, [&](const lethe::RoundStatistics& row) {
+      ++examined;
+      moved += row.outcome == lethe::Outcome::pruned ? 1 : 0;
+    });
+    most = std::max(most, moved);
+    for (std::size_t l = 0; l < 4; ++l) {
+      cache.append(l, std::vector<std::uint32_t>{i});
+      const std::vector<float> mass(cache.size(l), 0.5f);
+      pruner.observe(l, lethe::Mass<float>{.data = mass.data(), .columns = mass.size()});
+    }
+    pruner.commit();
+  }
+  CHECK(most == 1);
+  CHECK(examined < 400);
 }
 
 TEST_CASE("A total gives way for nobody, and recents give way to it") {
@@ -327,13 +438,40 @@ TEST_CASE("A cache without what a setting needs is refused") {
   H2O waiting({.layers = 2,
                .capacity = 16,
                .deferred = {.queries = 2, .heads = 1, .kv_heads = 1, .head_dimension = 2}});
-  const std::vector<float> row(8, 0.5f);
-  waiting.make_room(cache, 2);
-  waiting.observe(0, lethe::Queries<float>{
-                         .data = row.data(), .lse = row.data(), .queries = 2, .head_dimension = 2});
-  for (std::size_t l = 0; l < 2; ++l) cache.append(l, std::vector<std::uint32_t>{0, 1});
-  waiting.commit();
   CHECK_THROWS_WITH(waiting.make_room(cache, 1), Catch::Contains("read_keys"));
+  TokenCache<naive::with_keys | naive::with_heads> wider(2, 3);
+  CHECK_THROWS_WITH(waiting.make_room(wider, 1), Catch::Contains("deferred.kv_heads = 1"));
+}
+
+TEST_CASE("Caps that first and pinned tokens fill are refused by name") {
+  using lethe::policies::StreamingLLM;
+  TokenCache<naive::with_bytes> cache(2, 1);
+  StreamingLLM layer({.layers = 2, .capacity = 64, .capacity_bytes = 16});
+  CHECK_THROWS_WITH(layer.make_room(cache, 1), Catch::Contains("capacity_bytes = 16"));
+  StreamingLLM bytes({.layers = 2, .capacity = 64, .total_bytes = 32});
+  CHECK_THROWS_WITH(bytes.make_room(cache, 1), Catch::Contains("total_bytes = 32"));
+  StreamingLLM total({.layers = 2, .capacity = 64, .total_capacity = 20});
+  total.make_room(cache, 1);
+  total.pin(10);
+  CHECK_THROWS_WITH(total.make_room(cache, 1), Catch::Contains("total_capacity = 20"));
+}
+
+TEST_CASE("Attention layers may share a cache layer: each defers its own queries") {
+  H2O pruner({.layers = 1,
+              .capacity = 64,
+              .deferred = {.queries = 16, .heads = 1, .kv_heads = 1, .head_dimension = 2}});
+  TokenCache<naive::with_keys> cache(1, 1);
+  const std::vector<float> row(2, 0.5f);
+  for (std::uint32_t i = 0; i < 40; ++i) {
+    pruner.make_room(cache, 1);
+    cache.append(0, std::vector<std::uint32_t>{i});
+    for (int sharer = 0; sharer < 3; ++sharer) {
+      pruner.observe(
+          0, lethe::Queries<float>{.data = row.data(), .lse = row.data(), .head_dimension = 2});
+    }
+    pruner.commit();
+  }
+  CHECK(pruner.tokens_seen() == 40);
 }
 
 TEST_CASE("Shared prefixes stay in every layer") {

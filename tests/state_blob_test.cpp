@@ -1,5 +1,6 @@
 #include "lethe/state_blob.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <stdexcept>
@@ -56,6 +57,9 @@ struct Counter {
   std::size_t size(std::size_t layer) const { return tokens[layer]; }
   void apply(std::span<const lethe::EvictionPlan> plans) {
     for (const auto& plan : plans) tokens[plan.layer] = plan.kept.size();
+  }
+  void read_keys(std::size_t, std::size_t, std::size_t, std::span<float> out) const {
+    std::fill(out.begin(), out.end(), 0.5f);
   }
 };
 
@@ -146,7 +150,7 @@ TEST_CASE("a state of other settings is refused, and changes nothing") {
   config.scope = lethe::Scope::sequence;
   refused(config);
   config = small();
-  config.draft_tokens = 3;
+  config.deferred.kv_heads = 2;
   refused(config);
   config = small();
   config.deferred.queries = 5;

@@ -93,7 +93,6 @@ TEST_CASE("a round tells layer, tokens, sparsity, breakpoint, threshold and loss
   REQUIRE(trace.size() == 1);
   const RoundStatistics& round = trace[0];
   CHECK(round.layer == 0);
-  CHECK(round.head == lethe::all_heads);
   CHECK(round.outcome == Outcome::pruned);
   CHECK(round.tokens_seen == 64);
   CHECK(round.tokens_before == 64);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <concepts>
 #include <cstddef>
@@ -42,6 +43,9 @@ struct Budget {
   bool spread_out = false;
   /// Salient tokens found by a breakpoint; for the trace.
   std::size_t breakpoint = 0;
+  /// The cut through all scores, protection aside, whose unprotected survivors and the protected
+  /// tokens make `tokens`; it spares the pruner a second selection. No ties: none was made.
+  Cut cut{};
 };
 
 /// Decides each layer by itself.
@@ -73,6 +77,12 @@ struct Claim {
 };
 
 namespace detail {
+
+/// An allocator's weight, or 0 for one that means nothing.
+[[nodiscard]] inline double usable_weight(double weight) {
+  const std::uint64_t bits = std::bit_cast<std::uint64_t>(weight);
+  return bits < 0x7FF0000000000000u ? weight : 0;
+}
 
 [[nodiscard]] LETHE_EXACT inline double share(const Claim& claim, double level) {
   LETHE_EXACT_BODY

@@ -22,6 +22,27 @@ void check_heads(const Cache& cache, std::size_t layer, const PrunerConfig& conf
   }
 }
 
+/// Deferred queries are scored against the keys of as many heads as the settings say.
+template <class Cache>
+void check_key_heads(const Cache& cache, std::size_t layer, const PrunerConfig& config) {
+  if constexpr (PerHeadCache<Cache>) {
+    if (cache.heads(layer) != config.deferred.kv_heads) {
+      refuse("deferred.kv_heads", std::to_string(config.deferred.kv_heads),
+             "the cache's layer has " + std::to_string(cache.heads(layer)) + " heads");
+    }
+  }
+}
+
+/// Deferred queries need keys to be scored against.
+template <class Cache>
+void check_keys(bool deferred) {
+  if constexpr (!KeyReadableCache<Cache>) {
+    if (deferred) {
+      refuse("deferred.queries", "set", "give the cache read_keys(layer, head, slot, out)");
+    }
+  }
+}
+
 /// What the settings ask of a cache must be among its members.
 template <class Cache>
 void check_scope(const PrunerConfig& config) {
@@ -37,21 +58,23 @@ void check_scope(const PrunerConfig& config) {
     }
   }
   if constexpr (!ByteSizedCache<Cache>) {
-    if (config.capacity_bytes + config.total_bytes + config.max_move_bytes != 0) {
+    if (config.capacity_bytes != 0 || config.total_bytes != 0 || config.max_move_bytes != 0) {
       refuse("capacity_bytes, total_bytes or max_move_bytes", "set",
              "limits in bytes need a cache with token_bytes(layer)");
     }
   }
 }
 
-/// A layer's bound in tokens, capacity_bytes counted in.
+/// A layer's bound in tokens, capacity_bytes counted in. prefix: first and pinned tokens, which a
+/// round must be able to keep.
 template <class Cache>
 [[nodiscard]] std::size_t bound_in(const Cache& cache, std::size_t layer,
-                                   const PrunerConfig& config) {
+                                   const PrunerConfig& config, std::size_t prefix) {
   if (config.capacity_bytes == 0) return config.capacity;
   const std::size_t tokens = config.capacity_bytes / token_bytes_of(cache, layer);
-  require(tokens >= 2, "capacity_bytes", config.capacity_bytes,
-          "give each layer at least 2 tokens");
+  require(tokens >= 2 && tokens - slack_tokens(config.slack_ratio, tokens) > prefix,
+          "capacity_bytes", config.capacity_bytes,
+          "give each layer at least 2 tokens, and more than the first and pinned ones");
   return std::min(config.capacity, tokens);
 }
 

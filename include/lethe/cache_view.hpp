@@ -65,7 +65,7 @@ concept PerHeadCache = KVCacheView<Cache> && requires(const Cache& cache, std::s
 };
 
 /// read_keys(layer, head, first_slot, out): out.size() / dimension consecutive keys of one KV head,
-/// as they stand in attention (rotated, dequantised), row by row.
+/// as they stand in attention (rotated, dequantised), row by row. It must not throw.
 template <class Cache>
 concept KeyReadableCache = requires(const Cache& cache, std::size_t index, std::span<float> out) {
   cache.read_keys(index, index, index, out);

@@ -103,16 +103,20 @@ class Planner {
     return sum;
   }
 
-  /// Sets a job's protected tokens; `most` caps them, at the cost of the recents.
+  /// Sets a job's protected tokens; `most`, what a round may keep, caps them, at the cost of the
+  /// recents.
   void protect(LayerJob& job, const Retention& retention, std::span<const Position> positions,
                bool ordered, Position prefix_end, std::size_t most) {
     job.prefix_tokens = prefix_count(positions, ordered, prefix_end);
     const std::size_t room = most - std::min(most, job.prefix_tokens);
     const std::size_t recent =
-        std::min({recent_count(retention, job.before), room, job.before - job.prefix_tokens});
+        std::min({recent_count(retention, job.before), room, most_recents(retention, most),
+                  job.before - job.prefix_tokens});
     job.protection.prefix_end = prefix_end;
     job.protection.recent_begin = recent_begin(positions, ordered, recent, scratch_);
     job.protected_tokens = job.prefix_tokens + recent;
+    // A cut made under another protection would keep another number of tokens.
+    job.budget.cut = {};
   }
 
   /// A layer as budgets see it.
@@ -146,10 +150,12 @@ class Planner {
   }
 
   /// Selects, and keeps more while more than `most` of the score would be lost.
+  /// permitted(tokens): the count to keep instead, not below it.
+  template <class Permitted>
   [[nodiscard]] std::span<const Slot> select_guarded(LayerJob& job, std::span<const float> scores,
                                                      std::span<const Position> positions,
                                                      bool ordered, double most,
-                                                     std::span<Slot> kept) {
+                                                     Permitted&& permitted, std::span<Slot> kept) {
     std::span<const Slot> best = select(job, scores, positions, ordered, kept);
     job.lost_mass = lost(job, scores, best);
     if (job.lost_mass <= most || job.tokens >= job.hard_limit) return best;
@@ -160,7 +166,7 @@ class Planner {
       const bool enough = lost(job, scores, select(job, scores, positions, ordered, kept)) <= most;
       (enough ? high : low) = job.tokens;
     }
-    job.tokens = high;
+    job.tokens = permitted(high);
     job.outcome = Outcome::guarded;
     best = select(job, scores, positions, ordered, kept);
     job.lost_mass = lost(job, scores, best);
@@ -183,15 +189,29 @@ class Planner {
     if (job.tokens > job.protected_tokens) {
       const std::span<std::uint32_t> keys = std::span(keys_).first(end - begin);
       make_keys(scores.subspan(begin, keys.size()), keys);
-      const Cut cut = find_cut(keys, job.tokens - job.protected_tokens, scratch_);
-      count += collect_ordered(keys, cut, begin, kept.subspan(begin));
+      count += collect_ordered(keys, cut_middle(job, scores, keys), begin, kept.subspan(begin));
     }
     for (std::size_t i = end; i < scores.size(); ++i) kept[count++] = static_cast<Slot>(i);
+    LETHE_ASSERT(count == job.tokens);
     return kept.first(count);
   }
 
-  [[nodiscard]] static double lost(const LayerJob& job, std::span<const float> scores,
-                                   std::span<const Slot> kept) {
+  /// The cut through the unprotected tokens' keys: the budget's own where its tokens stand.
+  [[nodiscard]] Cut cut_middle(const LayerJob& job, std::span<const float> scores,
+                               std::span<const std::uint32_t> keys) {
+    Cut cut = job.budget.cut;
+    if (cut.ties == 0 || job.tokens != job.budget.tokens) {
+      return find_cut(keys, job.tokens - job.protected_tokens, scratch_);
+    }
+    for (const float score : scores.first(job.prefix_tokens)) {
+      if (cut.ties != 0 && ordered_key(score) == cut.key) --cut.ties;
+    }
+    return cut;
+  }
+
+  [[nodiscard]] LETHE_EXACT static double lost(const LayerJob& job, std::span<const float> scores,
+                                               std::span<const Slot> kept) {
+    LETHE_EXACT_BODY
     if (!(job.summary.sum > 0)) return 0;
     return std::clamp(1.0 - kept_sum(scores, kept) / job.summary.sum, 0.0, 1.0);
   }

@@ -36,7 +36,8 @@ struct LetheConfig {
 struct H2OConfig {
   /// Tokens a layer keeps at a round; 0: as many as the bound allows.
   std::size_t budget = 0;
-  /// Share of the tokens that is protected as recent; half the budget, as published.
+  /// Share of the kept tokens that are recent ones, whatever cap set their number; the published
+  /// half.
   float recent_ratio = 0.5f;
 
   bool operator==(const H2OConfig&) const = default;
@@ -101,20 +102,9 @@ class H2O : public Pruner<Rasr, UniformBudget> {
   explicit H2O(const PrunerConfig& pruner, const H2OConfig& config = {})
       : Pruner(pruner,
                {.retention = {.first_tokens = 0,
-                              .recent_tokens = half(pruner, config),
-                              .recent_ratio = 0.0f}},
+                              .recent_tokens = std::numeric_limits<std::size_t>::max(),
+                              .recent_share = config.recent_ratio}},
                {.decay = 1.0f}, {.budget = config.budget}) {}
-
- private:
-  static std::size_t half(const PrunerConfig& pruner, const H2OConfig& config) {
-    detail::require(config.recent_ratio >= 0.0f && config.recent_ratio <= 1.0f, "recent_ratio",
-                    config.recent_ratio, "choose a share from 0 to 1");
-    const std::size_t kept =
-        config.budget != 0 ? config.budget
-                           : pruner.capacity - slack_tokens(pruner.slack_ratio, pruner.capacity);
-    return static_cast<std::size_t>(static_cast<double>(config.recent_ratio) *
-                                    static_cast<double>(kept));
-  }
 };
 
 /// TOVA (arXiv 2401.06104): the last query's mass alone, one set for all heads.

@@ -31,7 +31,8 @@ namespace lethe {
 ///
 /// One pruner a sequence; pruners share nothing, so threads need no locks; a copy is a fork.
 /// Between rounds nothing is allocated, locked or asked of the system; a round allocates nothing
-/// either. Memory: 4 bytes a slot for positions, 4 x groups for Rasr's scores, in every layer.
+/// either. Memory, for each slot of each layer: 4 bytes of position and 4 of plan (times the heads,
+/// with Scope::head), and 4 x groups for Rasr's scores.
 ///
 /// Scorer turns mass into scores, Allocator says how many tokens a layer keeps.
 template <TokenScorer Scorer, BudgetAllocator Allocator>
@@ -44,17 +45,22 @@ class Pruner {
         allocator_(budget),
         space_(config, state_.kept_sets()),
         step_indices_(config.capacity) {
+    if constexpr (GlobalBudgetAllocator<Allocator>) {
+      detail::require(allocator_.total() > config.layers * policy.retention.first_tokens, "total",
+                      allocator_.total(), "choose more than the first tokens of all layers");
+    }
     std::iota(step_indices_.begin(), step_indices_.end(), 0u);
   }
 
   /// Makes sure that `tokens` more fit in every layer, pruning where it is due. To be called before
-  /// they are appended. Afterwards size(layer) + tokens <= bound(layer).
+  /// they are appended. Afterwards size(layer) + tokens <= bound(layer). When it throws, nothing
+  /// has moved, and no step is open.
   ///
   /// cache: held at the same counts as the pruner's. trace: told of every examined layer.
   /// Returns the tokens dropped, summed over layers.
   /// Throws std::invalid_argument when counts disagree or tokens cannot fit, and std::length_error
-  /// when a layer at its bound cannot be pruned (busy, or scores not finite). O(n) for each
-  /// examined layer, O(layers) otherwise.
+  /// when a layer at its bound cannot be pruned (busy, or scores not finite), or protected tokens
+  /// leave no room. O(n) for each examined layer, O(layers) otherwise.
   template <KVCacheView Cache, TraceReceiver Trace = NoTrace>
   std::size_t make_room(Cache& cache, std::size_t tokens, Trace&& trace = {}) {
     const detail::KeepSubnormals exact;
@@ -64,14 +70,19 @@ class Pruner {
     detail::Examination<Scorer, Allocator, Cache> examination(round, allocator_);
     detail::Settlement<Scorer, Cache> settlement(round);
     examination.find_due();
-    if (space_.jobs.empty()) return settlement.finish(0);
+    if (space_.jobs.empty()) {
+      settlement.require_room(trace);
+      return 0;
+    }
     constexpr bool traced = !std::is_same_v<std::remove_cvref_t<Trace>, NoTrace>;
     examination.template examine_all<traced>();
     detail::Totals<Scorer, Allocator, Cache>(round, allocator_).share_totals();
     detail::Move<Scorer, Cache> move(round);
     move.template plan_all<traced>();
+    move.foresee();
+    settlement.require_room(trace);
     const double seconds = move.template apply_all<traced>();
-    return settlement.finish(settlement.settle(seconds, trace));
+    return settlement.settle(seconds, trace);
   }
 
   /// Records attention probabilities of one layer in this step. May be called several times for a
@@ -118,7 +129,8 @@ class Pruner {
   }
 
   /// Positions below `tokens` are never dropped: one line pins a prompt. 0 unpins.
-  /// Throws std::invalid_argument when a round could not keep them.
+  /// Throws std::invalid_argument when a round within capacity could not keep them; where other
+  /// caps could not, the next make_room does.
   void pin(std::size_t tokens) {
     const std::size_t kept =
         state_.config.capacity - slack_tokens(state_.config.slack_ratio, state_.config.capacity);
@@ -129,9 +141,10 @@ class Pruner {
 
   /// The most tokens a layer ever holds. With capacity_bytes it is exact after the first make_room.
   [[nodiscard]] std::size_t bound(std::size_t layer) const { return state_.layers[layer].bound; }
-  /// Tokens of a layer that stand.
-  [[nodiscard]] std::size_t size(std::size_t layer) const { return state_.slots.size(layer); }
-  /// Position of every slot of a layer (of one head, with Scope::head).
+  /// Tokens of a layer that stand; a slot that waits to be overwritten holds none.
+  [[nodiscard]] std::size_t size(std::size_t layer) const { return state_.slots.held(layer); }
+  /// Position of every slot of a layer (of one head, with Scope::head); a slot that waits to be
+  /// overwritten still shows its old one.
   [[nodiscard]] std::span<const Position> positions(std::size_t layer, std::size_t head = 0) const {
     return state_.slots.positions(layer, head);
   }
@@ -144,8 +157,9 @@ class Pruner {
     return state_.layers[layer].threshold;
   }
   [[nodiscard]] const PrunerConfig& config() const { return state_.config; }
-  /// A layer's scores as a round would see them, groups summed (with Scope::head, one head's own);
-  /// valid until the next call. Queries that wait to be scored count once flushed.
+  /// A layer's scores, groups summed (with Scope::head, one head's own); with Scope::sequence a
+  /// round sees the sum of these over the layers, each normalised. Valid until the next call.
+  /// Queries that wait to be scored count once flushed.
   [[nodiscard]] std::span<const float> scores(std::size_t layer, std::size_t head = 0) {
     const detail::KeepSubnormals exact;
     return state_.config.scope == Scope::head ? space_.head_scores(state_, layer, head)
@@ -161,11 +175,18 @@ class Pruner {
       state_.flush_layer(cache, layer);
   }
 
-  /// Ready for another sequence, with the same settings. Allocates nothing.
+  /// Gives every token of a layer the score of a new one: the way out when scores are not finite.
+  /// O(groups x slots).
+  void forget_scores(std::size_t layer) {
+    for (std::size_t slot = 0; slot < state_.slots.size(layer); ++slot) state_.forget(layer, slot);
+  }
+
+  /// Ready for another sequence, with the same settings and nothing pinned. Allocates nothing.
   void reset() { state_.reset(); }
 
   /// The whole state as bytes, for a pruner of the same settings. Between steps only.
   [[nodiscard]] std::vector<std::byte> save() const {
+    LETHE_ASSERT(state_.step_tokens == 0);
     detail::StateWriter writer;
     detail::SequenceState<Scorer>::archive(writer, state_);
     return detail::seal_state(Scorer::name, state_.saved_shape(), writer.bytes());

@@ -19,7 +19,8 @@ enum class Scope : std::uint8_t {
   head,
   /// All heads of a layer keep the same tokens.
   layer,
-  /// All layers keep the same tokens: each layer's mass is normalised, then summed.
+  /// All layers keep the same tokens: each layer's mass is normalised, then summed; a budget that
+  /// differs by layer counts as the first one's.
   sequence,
 };
 
@@ -46,7 +47,8 @@ struct PrunerConfig {
   /// A round that would drop more than this share of a layer's score keeps more, up to the bound.
   /// 1: never (budgets are then what they say).
   float max_lost_mass = 1.0f;
-  /// Most bytes a make_room moves, as far as the bound allows. 0: no limit.
+  /// Most bytes a make_room moves, as far as the bound allows; one layer may always move. Not
+  /// heeded by rounds that cover all layers (Scope::sequence, totals). 0: no limit.
   std::size_t max_move_bytes = 0;
   /// Most queries of a step that may be rejected at commit (speculative decoding); 0: none are,
   /// and no memory is held for them.
@@ -85,9 +87,25 @@ inline void check_deferred(const DeferredConfig& deferred) {
           "give the channels of a head");
 }
 
+/// Sizes whose product would wrap round, or that no machine holds, are refused here by name.
+inline void check_memory(const PrunerConfig& config) {
+  const std::size_t most = std::size_t{1} << 48;
+  const std::size_t rows = most / config.layers / config.capacity / config.groups;
+  require(config.draft_tokens <= rows, "draft_tokens", config.draft_tokens,
+          "keep layers x capacity x groups x draft_tokens within 2^48");
+  const DeferredConfig& deferred = config.deferred;
+  if (deferred.queries == 0) return;
+  const std::size_t queries = most / config.layers / deferred.queries;
+  require(deferred.head_dimension <= most && deferred.heads <= queries / deferred.head_dimension,
+          "deferred.heads", deferred.heads,
+          "keep layers x queries x heads x head_dimension within 2^48");
+}
+
 inline void check_retention(const Retention& retention, const PrunerConfig& config) {
   require(retention.recent_ratio >= 0.0f && retention.recent_ratio < 1.0f, "recent_ratio",
           retention.recent_ratio, "choose a share from 0 to below 1");
+  require(retention.recent_share >= 0.0f && retention.recent_share <= 1.0f, "recent_ratio",
+          retention.recent_share, "choose a share from 0 to 1");
   const std::size_t kept = config.capacity - slack_tokens(config.slack_ratio, config.capacity);
   require(retention.first_tokens < kept, "first_tokens", retention.first_tokens,
           "choose fewer than a round at the bound keeps");
@@ -112,6 +130,7 @@ inline void check(const PrunerConfig& config, const PolicySettings& policy) {
   require(config.total_capacity == 0 || config.total_capacity >= 2 * config.layers,
           "total_capacity", config.total_capacity, "give each layer at least 2 tokens");
   check_deferred(config.deferred);
+  check_memory(config);
   const std::size_t kv_heads = config.deferred.kv_heads;
   require(config.deferred.queries == 0 ||
               (config.deferred.heads % config.groups == 0 &&

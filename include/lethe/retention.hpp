@@ -18,12 +18,24 @@ struct Retention {
   std::size_t recent_tokens = 0;
   /// The most recent share of a layer's tokens, rounded up; the larger of both counts.
   float recent_ratio = 0.0f;
+  /// The largest share of what a round keeps that recents may take; below 1, scores always count.
+  float recent_share = 1.0f;
 
   bool operator==(const Retention&) const = default;
 };
 
+/// The most recents among `kept` tokens.
+[[nodiscard]] LETHE_EXACT inline std::size_t most_recents(const Retention& retention,
+                                                          std::size_t kept) {
+  LETHE_EXACT_BODY
+  return static_cast<std::size_t>(static_cast<double>(retention.recent_share) *
+                                  static_cast<double>(kept));
+}
+
 /// Recent tokens protected in a layer of the given length, before any cap.
-[[nodiscard]] inline std::size_t recent_count(const Retention& retention, std::size_t tokens) {
+[[nodiscard]] LETHE_EXACT inline std::size_t recent_count(const Retention& retention,
+                                                          std::size_t tokens) {
+  LETHE_EXACT_BODY
   const double share = static_cast<double>(retention.recent_ratio) * static_cast<double>(tokens);
   // A float holds 0.3 as a little more: 30% of 1,000 must be 300, not 301.
   const auto by_ratio = static_cast<std::size_t>(std::max(std::ceil(share * (1 - 1e-7)), 0.0));

@@ -30,6 +30,9 @@ struct LayerCadence {
   std::uint64_t since_round = 0;
   /// 0: the layer has no cache of its own to prune.
   std::uint64_t tracked = 1;
+  /// Queries that the open step has deferred, and the most that a token has brought so far.
+  std::uint64_t step_queries = 0;
+  std::uint64_t queries_each = 1;
 };
 
 /// State of one sequence, apart from rounds. Nothing is allocated after construction.
@@ -42,8 +45,8 @@ class SequenceState {
         policy(policy_settings),
         scorer(score, shape()),
         slots(config.layers, kept_sets(), config.capacity),
-        drafts(shape(), config.draft_tokens),
-        deferred(config.deferred, config.layers),
+        drafts(shape(), Scorer::reads_mass ? config.draft_tokens : 0),
+        deferred(Scorer::reads_mass ? config.deferred : DeferredConfig{}, config.layers),
         layers(config.layers) {
     reset();
   }
@@ -65,12 +68,12 @@ class SequenceState {
     slots.reset();
     scorer.reset();
     deferred.reset();
-    drafts.clear();
+    abandon_step();
     std::fill(layers.begin(), layers.end(),
               LayerCadence{.bound = config.capacity,
                            .threshold = std::min(policy.first_threshold, config.capacity)});
     committed = 0;
-    pinned = step_tokens = queries_seen = next_layer = 0;
+    pinned = next_layer = 0;
   }
 
   // The step.
@@ -82,13 +85,44 @@ class SequenceState {
       refuse("layers", std::to_string(count), "the cache must have the pruner's layers");
     }
     check_scope<Cache>(config);
+    check_keys<Cache>(deferred.active());
     if (queries_seen != 0 && !speculative()) refuse_open_step();
+    abandon_step();
     require(tokens <= config.capacity, "make_room tokens", tokens,
             "append at most the capacity in one step: split the prompt into chunks");
     for (std::size_t layer = 0; layer < count; ++layer) begin_layer(cache, layer, tokens);
+    check_totals(cache);
     step_tokens = tokens;
+  }
+
+  /// No step is open: nothing more is observed or committed before the next make_room.
+  void abandon_step() {
+    step_tokens = 0;
     queries_seen = 0;
     drafts.clear();
+  }
+
+  /// Positions below this stay whatever their score.
+  [[nodiscard]] std::size_t prefix_end() const {
+    return std::max(policy.retention.first_tokens, pinned);
+  }
+
+  /// The caps over all layers must leave room for more than first and pinned tokens.
+  template <class Cache>
+  void check_totals(const Cache& cache) const {
+    if (config.total_capacity == 0 && config.total_bytes == 0) return;
+    std::size_t tokens = 0;
+    std::size_t bytes = 0;
+    for (std::size_t layer = 0; layer < config.layers; ++layer) {
+      if (layers[layer].tracked == 0) continue;
+      tokens += prefix_end();
+      bytes += prefix_end() * token_bytes_of(cache, layer);
+    }
+    const char* remedy = "first and pinned tokens of all layers fill it: choose more";
+    require(config.total_capacity == 0 || config.total_capacity > tokens, "total_capacity",
+            config.total_capacity, remedy);
+    require(config.total_bytes == 0 || config.total_bytes > bytes, "total_bytes",
+            config.total_bytes, remedy);
   }
 
   [[noreturn]] LETHE_COLD static void refuse_open_step() {
@@ -103,8 +137,10 @@ class SequenceState {
     if (layers[layer].tracked == 0) return;
     slots.reclaim(layer);
     deferred.commit(layer, 0, committed, {});
+    layers[layer].step_queries = 0;
     check_heads(cache, layer, config);
-    layers[layer].bound = bound_in(cache, layer, config);
+    if (deferred.active()) check_key_heads(cache, layer, config);
+    layers[layer].bound = bound_in(cache, layer, config, prefix_end());
     const std::size_t held = cache.size(layer);
     if (held != slots.size(layer)) {
       refuse("cache.size", std::to_string(held),
@@ -122,7 +158,8 @@ class SequenceState {
   void flush_full(const Cache& cache, std::size_t tokens) {
     if (!deferred.active()) return;
     for (std::size_t layer = 0; layer < config.layers; ++layer) {
-      if (deferred.waiting(layer) + tokens > deferred.capacity()) flush_layer(cache, layer);
+      const std::size_t expected = tokens * layers[layer].queries_each;
+      if (deferred.waiting(layer) + expected > deferred.capacity()) flush_layer(cache, layer);
     }
   }
 
@@ -137,8 +174,6 @@ class SequenceState {
           },
           [&](std::int64_t query, std::size_t group, std::size_t first,
               std::span<const float> mass) { scorer.record(layer, group, query, first, mass); });
-    } else {
-      refuse("deferred", "queries wait", "give the cache read_keys(layer, head, slot, out)");
     }
   }
 
@@ -146,7 +181,7 @@ class SequenceState {
   void record(std::size_t layer, const Observation& seen) {
     if constexpr (Scorer::reads_mass) {
       if (!admits(layer, seen)) return;
-      LETHE_ASSERT(seen.columns <= config.capacity);
+      check_columns(layer, seen.columns, seen.first_query + seen.queries);
       queries_seen = std::max(queries_seen, seen.first_query + seen.queries);
       for_each_mass_tile(seen, config.groups, slots.held(layer),
                          [&](std::size_t query, std::size_t group, std::size_t first,
@@ -175,13 +210,29 @@ class SequenceState {
            "make_room announced " + std::to_string(step_tokens) + " tokens for this step");
   }
 
+  /// A row must cover the layer's tokens and the step's, up to its last query.
+  void check_columns(std::size_t layer, std::size_t columns, std::size_t queries) const {
+    if (columns < slots.held(layer) + queries) refuse_columns(layer, columns);
+  }
+
+  [[noreturn]] LETHE_COLD void refuse_columns(std::size_t layer, std::size_t columns) const {
+    refuse("observe columns", std::to_string(columns),
+           "give a column for each of the " + std::to_string(slots.held(layer)) +
+               " tokens of layer " + std::to_string(layer) + " and for those of the step");
+  }
+
   template <class Element>
   void check_deferred_room(std::size_t layer, const Queries<Element>& queries) const {
-    const std::size_t waiting = deferred.active() ? deferred.waiting(layer) : 0;
-    if (!deferred.active() || waiting + queries.queries > deferred.capacity()) {
-      refuse("deferred.queries", std::to_string(config.deferred.queries),
-             "it must be at least the queries of one step");
+    if (!deferred.active() || deferred.waiting(layer) + queries.queries > deferred.capacity()) {
+      refuse_queries_waiting(layer, queries.queries);
     }
+  }
+
+  [[noreturn]] LETHE_COLD void refuse_queries_waiting(std::size_t layer, std::size_t more) const {
+    const std::size_t waiting = deferred.active() ? deferred.waiting(layer) : 0;
+    refuse("deferred.queries", std::to_string(config.deferred.queries),
+           std::to_string(waiting) + " queries wait and " + std::to_string(more) +
+               " more came: choose at least those of one step, of all layers that share a cache");
   }
 
   /// Whether this step's mass is held back until commit.
@@ -199,7 +250,16 @@ class SequenceState {
     }
     const bool prefix = accepted.empty() || accepted.back() + 1 == accepted.size();
     const bool recorded = queries_seen > accepted.size() || (queries_seen != 0 && !prefix);
-    if (recorded && !speculative()) refuse_rejection();
+    const bool replaced = accepted.empty() && any_vacant();
+    if ((recorded || replaced) && !speculative()) refuse_rejection();
+  }
+
+  /// Whether a token was given up for the step's.
+  [[nodiscard]] bool any_vacant() const {
+    for (std::size_t layer = 0; layer < config.layers; ++layer) {
+      if (slots.vacant(layer)) return true;
+    }
+    return false;
   }
 
   [[noreturn]] LETHE_COLD void refuse_rejection() const {
@@ -210,13 +270,11 @@ class SequenceState {
 
   void commit_layer(std::size_t layer, std::span<const std::uint32_t> accepted) {
     const std::size_t base = slots.held(layer);
-    if (speculative()) {
-      if (slots.vacant(layer) && !accepted.empty()) forget(layer, slots.vacancy(layer));
-      drafts.replay(layer, base, accepted, scorer);
-    }
+    if (speculative()) drafts.replay(layer, base, accepted, scorer);
     if (deferred.active()) deferred.commit(layer, base, committed, accepted);
     slots.append(layer, accepted.size(), static_cast<Position>(committed));
     layers[layer].since_round += accepted.size();
+    learn_queries(layers[layer]);
   }
 
   template <class Element>
@@ -225,7 +283,16 @@ class SequenceState {
       if (!admits(layer, queries)) return;
       check_deferred_room(layer, queries);
       deferred.push(layer, queries, slots.held(layer), committed);
+      layers[layer].step_queries += queries.queries;
     }
+  }
+
+  /// How many queries a token brings: more than one where attention layers share a cache layer.
+  void learn_queries(LayerCadence& layer) const {
+    const std::size_t tokens = std::max<std::size_t>(step_tokens, 1);
+    layer.queries_each =
+        std::max<std::uint64_t>(layer.queries_each, (layer.step_queries + tokens - 1) / tokens);
+    layer.step_queries = 0;
   }
 
   void commit(std::span<const std::uint32_t> accepted) {
@@ -233,11 +300,9 @@ class SequenceState {
     for (std::size_t layer = 0; layer < config.layers; ++layer) {
       if (layers[layer].tracked != 0) commit_layer(layer, accepted);
     }
-    drafts.clear();
     scorer.advance(accepted.size());
     committed += static_cast<std::int64_t>(accepted.size());
-    step_tokens = 0;
-    queries_seen = 0;
+    abandon_step();
   }
 
   /// A slot's token is no more: its scores go.
@@ -254,8 +319,8 @@ class SequenceState {
     return {config.layers,
             config.capacity,
             config.groups,
-            config.draft_tokens,
             config.deferred.queries,
+            config.deferred.kv_heads,
             static_cast<std::uint64_t>(config.scope),
             config.deferred.heads * config.deferred.head_dimension};
   }
@@ -279,6 +344,8 @@ class SequenceState {
       good = layers[layer].bound >= 1 && layers[layer].bound <= config.capacity &&
              slots.size(layer) <= layers[layer].bound &&
              layers[layer].threshold <= config.capacity && layers[layer].tracked <= 1 &&
+             layers[layer].step_queries == 0 &&
+             layers[layer].queries_each <= std::max<std::size_t>(config.deferred.queries, 1) &&
              deferred.valid(layer, slots.size(layer), committed);
     }
     return good;

@@ -63,10 +63,6 @@ class SlotTable {
   }
 
   void vacate(std::size_t layer, Slot slot) { layers_[layer].vacancy = slot; }
-  /// The vacant slot; only while there is one.
-  [[nodiscard]] std::size_t vacancy(std::size_t layer) const {
-    return static_cast<std::size_t>(layers_[layer].vacancy);
-  }
   /// No token came for a vacant slot: its own stays.
   void reclaim(std::size_t layer) { layers_[layer].vacancy = none; }
 

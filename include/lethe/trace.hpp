@@ -48,10 +48,9 @@ enum class Outcome : std::uint8_t {
   return "unknown";
 }
 
-/// One examined layer (or head) in one round.
+/// One examined layer in one round; with Scope::head, as its neediest head saw it.
 struct RoundStatistics {
   std::size_t layer = 0;
-  std::uint32_t head = all_heads;
   Outcome outcome = Outcome::pruned;
   /// Tokens the sequence has seen when the round took place.
   std::size_t tokens_seen = 0;
@@ -66,8 +65,8 @@ struct RoundStatistics {
   std::size_t threshold = 0;
   /// Share of the layer's score that was dropped, in [0, 1]; 0 when the scorer reads no attention.
   double lost_mass = 0;
-  /// Seconds spent planning this layer, and applying the whole round (the same in each of its
-  /// rows).
+  /// Seconds spent planning this layer (with Scope::sequence, all of them in the first row), and
+  /// applying the whole round (the same in each of its rows).
   double plan_seconds = 0;
   double apply_seconds = 0;
 };

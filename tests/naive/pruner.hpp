@@ -187,6 +187,8 @@ struct RoundRule {
   std::size_t first_threshold = 0;
   std::size_t recent_tokens = 0;
   std::size_t recent_percent = 0;
+  /// Recents take at most one in so many of the kept tokens.
+  std::size_t recent_divisor = 1;
   bool spreads_moves = false;
   bool overwrites = false;
   BudgetRule budget;
@@ -212,6 +214,12 @@ struct RoundRule {
     const std::size_t share = (recent_percent * tokens + 99) / 100;
     return std::min(tokens, std::max(share, recent_tokens));
   }
+
+  /// Recents of a set of `size` tokens that may keep `most`, `prefix` of them first or pinned.
+  [[nodiscard]] std::size_t recents(std::size_t size, std::size_t prefix, std::size_t most) const {
+    return std::min(
+        {recents(size), most / recent_divisor, most - std::min(most, prefix), size - prefix});
+  }
 };
 
 /// What becomes of one examined kept set.
@@ -231,17 +239,16 @@ inline Verdict examine(const RoundRule& rule, Selection layer, std::size_t token
   const std::size_t free = rule.overwrites && tokens == 1 ? 1 : rule.slack(bound);
   std::size_t limit = forced ? std::min(hard, bound - free) : hard;
   const std::size_t prefix = layer.prefix_tokens();
-  const auto protect = [&](std::size_t most) {
-    layer.recent = std::min({rule.recents(size), most - std::min(most, prefix), size - prefix});
-  };
-  protect(limit);
+  layer.recent = rule.recents(size, prefix, limit);
   limit = std::max(limit, std::min(prefix, hard));
   const Wish wish = rule.budget(layer, prefix + layer.recent, limit);
   if (wish.spread_out && !forced) return {true, size, prefix + layer.recent, layer.recent};
-  const std::size_t wanted = std::min(wish.tokens, limit);
-  if (wanted < prefix + layer.recent) protect(wanted);
+  const std::size_t wanted = rule.permitted(std::min(wish.tokens, limit), limit);
+  if (wanted < prefix + layer.recent || rule.recent_divisor != 1) {
+    layer.recent = rule.recents(size, prefix, wanted);
+  }
   const std::size_t safe = prefix + layer.recent;
-  const std::size_t kept = std::max(rule.permitted(std::max(wanted, safe), limit), safe);
+  const std::size_t kept = wanted >= safe ? wanted : std::max(rule.permitted(safe, limit), safe);
   return {false, std::min(kept, size), safe, layer.recent};
 }
 

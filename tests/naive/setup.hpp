@@ -119,7 +119,8 @@ inline TraceSetup draw_setup(std::uint64_t seed, unsigned features) {
   s.round.slack_ratio = double(s.config.slack_ratio);
   s.round.round_interval = s.config.round_interval;
   s.round.spreads_moves = s.config.max_move_bytes != 0;
-  s.round.overwrites = (features & with_overwrite) != 0;
+  // A draft may be rejected, so it takes no other token's slot.
+  s.round.overwrites = (features & with_overwrite) != 0 && s.config.draft_tokens == 0;
   return s;
 }
 
@@ -152,9 +153,8 @@ struct Maker<lethe::policies::H2O> {
   static lethe::policies::H2O make(TraceSetup& s) {
     Random random(s.seed + 1000);
     const std::size_t budget = random.pick(std::vector<std::size_t>{0, 10, 25});
-    const std::size_t kept =
-        budget != 0 ? budget : s.config.capacity - s.round.slack(s.config.capacity);
-    s.round.recent_tokens = kept / 2;
+    s.round.recent_tokens = ~std::size_t{0};
+    s.round.recent_divisor = 2;
     s.round.budget = uniform_rule(budget);
     return lethe::policies::H2O(s.config, {.budget = budget});
   }

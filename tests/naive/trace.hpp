@@ -149,6 +149,7 @@ class Trace {
       selection.recent = view.verdicts.back().recent;
       view.sets.push_back(selection);
     }
+    if (kept_sets() != 1) view.protect_alike(setup_.round);
     return view;
   }
 
@@ -203,6 +204,7 @@ class Trace {
     const bool total_due = over_total(tokens);
     std::size_t all_dropped = 0;
     std::size_t moved = 0;
+    std::size_t movers = 0;
     for (std::size_t l = 0; l < layers(); ++l) {
       if (!setup_.tracked(l)) continue;
       const std::size_t before = sets_[l][0].tokens.size();
@@ -210,13 +212,14 @@ class Trace {
       all_dropped += before - held(l);
       if (held(l) != before && before + tokens <= views_[l].bound) {
         moved += (held(l) - views_[l].sets[0].prefix_tokens()) * setup_.bytes[l];
+        ++movers;
       }
       expect(held(l) + tokens <= pruner_.bound(l), "make_room makes room", l);
       expect(pruner_.bound(l) == views_[l].bound, "the bound is the configured one", l);
     }
     expect(all_dropped == dropped, "make_room returns what it dropped");
     if (setup_.config.max_move_bytes != 0 && !total_due && !sequence()) {
-      expect(moved <= setup_.config.max_move_bytes, "moves within max_move_bytes");
+      expect(moved <= setup_.config.max_move_bytes || movers == 1, "moves within max_move_bytes");
     }
     check_totals(tokens, total_due);
   }
@@ -300,27 +303,28 @@ class Trace {
     expect(row.tokens_protected == most->protected_tokens || kept_sets() != 1, "tokens_protected",
            layer);
     if (most->tokens >= before) return;
-    const double lost = lost_share(view, held(layer));
+    const double lost = view.lost_share(held(layer));
     CAPTURE(lost, row.lost_mass);
-    const bool most_kept = held(layer) == std::min(before, view.bound - tokens);
+    const std::size_t hard = std::min(before, view.bound - tokens);
+    const bool most_kept = held(layer) >= setup_.round.permitted(hard, hard);
     expect(lost <= double(setup_.config.max_lost_mass) + 1e-6 || setup_.drawn_scores || most_kept,
            "max_lost_mass holds", layer);
     expect(setup_.drawn_scores || std::abs(lost - row.lost_mass) < 1e-6 || kept_sets() != 1,
            "lost_mass", layer);
   }
 
-  [[nodiscard]] static double lost_share(const View& view, std::size_t count) {
-    double worst = 0;
-    for (const Selection& set : view.sets) worst = std::max(worst, set.lost_share(count));
-    return worst;
-  }
-
   void check_guard(const View& view, std::size_t count, std::size_t own, std::size_t hard) const {
     const double most = double(setup_.config.max_lost_mass);
+    const auto permitted = [&](std::size_t n) {
+      return std::max(n, setup_.round.permitted(n, hard));
+    };
+    const std::size_t limit = std::max(own, setup_.round.permitted(hard, hard));
     expect(count > own, "a guarded round keeps more");
-    expect(count <= hard, "a guarded round stays within the bound");
-    expect(count == hard || lost_share(view, count) <= most + 1e-6, "the guard holds");
-    expect(lost_share(view, count - 1) > most - 1e-6, "the guard keeps no more than it must");
+    expect(count <= limit, "a guarded round stays within the bound");
+    expect(count == limit || view.lost_share(count) <= most + 1e-6, "the guard holds");
+    std::size_t fewer = count - 1;
+    while (fewer > own && permitted(fewer) == count) --fewer;
+    expect(view.lost_share(fewer) > most - 1e-6, "the guard keeps no more than it must");
   }
 
   /// The kept set is the naive one's, and the model follows it.
@@ -343,16 +347,11 @@ class Trace {
     tokens = kept;
   }
 
-  /// Recents give way to a total; where heads keep equally many, each protects what fits that.
+  /// Recents give way to a total.
   [[nodiscard]] std::vector<std::size_t> best_of(std::size_t layer, std::size_t set) {
     Selection selection = views_[layer].sets[set];
-    const std::size_t prefix = selection.prefix_tokens();
-    const std::size_t size = selection.positions.size();
-    const lethe::RoundStatistics* row = row_of(layer);
-    const bool single = kept_sets() == 1;
-    const std::size_t most = single ? std::min(selection.recent, row->tokens_protected - prefix)
-                                    : setup_.round.recents(size);
-    selection.recent = std::min({most, held(layer) - std::min(held(layer), prefix), size - prefix});
+    const std::size_t safe = row_of(layer)->tokens_protected;
+    selection.recent = std::min(selection.recent, safe - selection.prefix_tokens());
     return selection.best(held(layer));
   }
 

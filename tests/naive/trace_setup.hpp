@@ -47,6 +47,22 @@ struct View {
   std::size_t bound = 0;
   bool due = false;
   std::size_t threshold = 0;
+
+  /// Heads keep equally many tokens, and as many recents as these allow.
+  void protect_alike(const RoundRule& rule) {
+    std::size_t most = 0;
+    for (const Verdict& verdict : verdicts) most = std::max(most, verdict.tokens);
+    for (Selection& set : sets) {
+      set.recent = rule.recents(set.positions.size(), set.prefix_tokens(), most);
+    }
+  }
+
+  /// What the set that loses most would lose.
+  [[nodiscard]] double lost_share(std::size_t count) const {
+    double worst = 0;
+    for (const Selection& set : sets) worst = std::max(worst, set.lost_share(count));
+    return worst;
+  }
 };
 
 [[noreturn, gnu::cold, gnu::noinline]] inline void complain(const char* what, std::size_t step,

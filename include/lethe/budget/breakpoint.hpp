@@ -34,11 +34,12 @@ struct SegmentBreakpointConfig {
 class SegmentBreakpoint {
  public:
   using Config = SegmentBreakpointConfig;
-  /// Throws std::invalid_argument unless sparsity_ratio > 1 and segments >= 1.
+  /// Throws std::invalid_argument unless sparsity_ratio > 1 and 1 <= segments < 2^32.
   explicit SegmentBreakpoint(const Config& config) : config_(config) {
     detail::require(config.sparsity_ratio > 1.0f, "sparsity_ratio", config.sparsity_ratio,
                     "choose a value above 1");
-    detail::require(config.segments >= 1, "segments", config.segments, "choose at least 1");
+    detail::require(config.segments >= 1 && config.segments < (std::size_t{1} << 32), "segments",
+                    config.segments, "choose at least 1, and no more than a layer has tokens");
   }
 
   /// O(n).
@@ -48,8 +49,7 @@ class SegmentBreakpoint {
     const std::size_t salient = count_at_least(layer.scores, level(layer.summary.maximum));
     const std::size_t boundary = segment_boundary(salient, tokens, config_.segments);
     if (boundary >= tokens) return spread_out(tokens);
-    return {.tokens = layer.protected_tokens + unprotected_among_best(layer, boundary),
-            .breakpoint = boundary};
+    return keep_best(layer, boundary);
   }
 
  private:
@@ -64,13 +64,14 @@ class SegmentBreakpoint {
     return {.tokens = tokens, .spread_out = true, .breakpoint = tokens};
   }
 
-  [[nodiscard]] static std::size_t unprotected_among_best(const LayerScores& layer,
-                                                          std::size_t count) {
+  /// The best `count` tokens, and the protected ones.
+  [[nodiscard]] static Budget keep_best(const LayerScores& layer, std::size_t count) {
     const std::span<std::uint32_t> keys = layer.keys.first(layer.scores.size());
     make_keys(layer.scores, keys);
     const Cut cut = find_cut(keys, count, layer.scratch);
-    return count_unprotected(keys, cut, layer.positions, layer.ordered, layer.protection,
-                             layer.scratch);
+    const std::size_t others = count_unprotected(keys, cut, layer.positions, layer.ordered,
+                                                 layer.protection, layer.scratch);
+    return {.tokens = layer.protected_tokens + others, .breakpoint = count, .cut = cut};
   }
 
   Config config_;

@@ -28,7 +28,10 @@ class Examination {
   /// The layers that are due; none when there is nothing to do.
   void find_due() {
     space_.jobs.clear();
-    const bool total_due = over_caps(round_) || over_budget();
+    for (std::size_t layer = 0; layer < state_.config.layers; ++layer) {
+      space_.planned[layer] = state_.held(layer);
+    }
+    const bool total_due = over_caps(round_, space_.planned) || over_budget();
     space_.total_due = total_due;
     const bool all =
         total_due || state_.config.scope == Scope::sequence || GlobalBudgetAllocator<Allocator>;
@@ -45,7 +48,12 @@ class Examination {
   /// Scores, protection and budget of every job.
   template <bool Traced>
   void examine_all() {
-    if (state_.config.scope == Scope::sequence) return examine_sequence();
+    if (state_.config.scope == Scope::sequence) {
+      const auto begin = now<Traced>();
+      examine_sequence();
+      space_.jobs.front().plan_seconds += seconds_since<Traced>(begin);
+      return;
+    }
     for (LayerJob& job : space_.jobs) {
       const auto begin = now<Traced>();
       if (ready(job)) examine_layer(job);
@@ -59,7 +67,7 @@ class Examination {
     const std::size_t bound = state_.layers[layer].bound;
     const bool forced = size + tokens_ > bound - spread(bound);
     const std::size_t hard = std::min(size, bound - tokens_);
-    const bool one_slot = OverwritableCache<Cache> && tokens_ == 1;
+    const bool one_slot = OverwritableCache<Cache> && tokens_ == 1 && !state_.speculative();
     const std::size_t slack =
         bound - (one_slot ? 1 : slack_tokens(state_.config.slack_ratio, bound));
     space_.jobs.push_back({.layer = layer,
@@ -91,8 +99,7 @@ class Examination {
       for (std::size_t layer = 0; layer < state_.config.layers; ++layer) {
         if (state_.layers[layer].tracked != 0) count += state_.slots.size(layer) + tokens_;
       }
-      return state_.config.total_capacity == 0 &&
-             count > total + slack_tokens(state_.config.slack_ratio, total);
+      return count > total + slack_tokens(state_.config.slack_ratio, total);
     }
     return false;
   }
@@ -104,15 +111,18 @@ class Examination {
     // Heads keep equally many tokens: as many as the neediest.
     LayerJob neediest = job;
     std::size_t most_protected = 0;
+    std::size_t most_prefix = 0;
     for (std::size_t head = 0; head < state_.config.groups; ++head) {
       LayerJob own = job;
       examine(own, space_.head_scores(state_, job.layer, head), head);
       most_protected = std::max(most_protected, own.protected_tokens);
+      most_prefix = std::max(most_prefix, own.prefix_tokens);
       if (!is_movable(own) || head == 0 || kept_by(own) > kept_by(neediest)) neediest = own;
       if (!is_movable(own)) break;
     }
     job = neediest;
     job.protected_tokens = most_protected;
+    job.prefix_tokens = most_prefix;
   }
 
   [[nodiscard]] bool ready(LayerJob& job) {
@@ -168,7 +178,10 @@ class Examination {
         space_.planner.view(job, state_.config.layers, scores, positions, ordered);
     job.budget = allocator_.budget(view);
     if constexpr (GlobalBudgetAllocator<Allocator>) {
-      space_.claims[job.layer].weight = allocator_.weight(view);
+      // Heads of their own: the layer claims what its neediest does.
+      double& weight = space_.claims[job.layer].weight;
+      const double own = usable_weight(allocator_.weight(view));
+      weight = head == 0 ? own : std::max(weight, own);
     }
     set_tokens(job, positions, ordered);
   }
@@ -178,19 +191,22 @@ class Examination {
       job.outcome = Outcome::spread_out;
       return;
     }
-    const std::size_t wanted = std::min(job.budget.tokens, job.limit);
-    if (wanted < job.protected_tokens) {
+    const std::size_t wanted =
+        permitted_count(cache_, job.layer, std::min(job.budget.tokens, job.limit), job.limit);
+    if (wanted < job.protected_tokens || state_.policy.retention.recent_share < 1.0f) {
       space_.planner.protect(job, state_.policy.retention, positions, ordered,
                              job.protection.prefix_end, wanted);
     }
-    job.tokens = std::max(wanted, job.protected_tokens);
-    job.tokens =
-        std::max(permitted_count(cache_, job.layer, job.tokens, job.limit), job.protected_tokens);
+    job.tokens = wanted;
+    if (wanted < job.protected_tokens) {
+      job.tokens = std::max(job.protected_tokens,
+                            permitted_count(cache_, job.layer, job.protected_tokens, job.limit));
+    }
     if (job.tokens >= job.before) job.outcome = Outcome::nothing_to_drop;
   }
 
   [[nodiscard]] Position prefix_end(std::size_t layer) const {
-    std::size_t end = std::max(state_.policy.retention.first_tokens, state_.pinned);
+    std::size_t end = state_.prefix_end();
     if (state_.config.scope != Scope::sequence) {
       return static_cast<Position>(std::max(end, shared_end(layer)));
     }

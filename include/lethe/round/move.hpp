@@ -21,7 +21,7 @@ class Move {
   explicit Move(const RoundContext<Scorer, Cache>& round)
       : state_(round.state), space_(round.space), cache_(round.cache) {}
 
-  /// Plans every job that drops tokens, as far as max_move_bytes goes.
+  /// Plans every job that drops tokens, as far as max_move_bytes goes; one layer at least.
   template <bool Traced>
   void plan_all() {
     space_.plans.clear();
@@ -33,7 +33,8 @@ class Move {
       const std::size_t most =
           job.hard_limit > job.tokens && state_.guards() ? job.hard_limit : job.tokens;
       const std::size_t bytes = (most - job.prefix_tokens) * token_bytes_of(cache_, job.layer);
-      if (may_wait(job) && moved + bytes > state_.config.max_move_bytes) {
+      const bool first = moved == 0 && job.forced;
+      if (may_wait(job) && !first && moved + bytes > state_.config.max_move_bytes) {
         job.outcome = Outcome::postponed;
         continue;
       }
@@ -42,6 +43,14 @@ class Move {
       state_.next_layer = (job.layer + 1) % state_.config.layers;
       job.plan_seconds += seconds_since<Traced>(begin);
     }
+  }
+
+  /// Writes how many tokens each layer will hold.
+  void foresee() {
+    for (std::size_t layer = 0; layer < state_.config.layers; ++layer) {
+      space_.planned[layer] = state_.held(layer);
+    }
+    for (const EvictionPlan& plan : space_.plans) space_.planned[plan.layer] = plan.kept.size();
   }
 
   /// Checks every plan, then moves all of them. Returns seconds.
@@ -81,11 +90,15 @@ class Move {
   }
 
   void plan_heads(LayerJob& job) {
+    // Recents stay those of the budget: a guard's extra tokens are for scores.
+    const std::size_t budget = job.tokens;
     if (state_.guards()) guard_heads(job);
+    job.protected_tokens = 0;
     double lost = 0;
     for (std::size_t head = 0; head < state_.config.groups; ++head) {
-      LayerJob own = head_job(job, head);
+      LayerJob own = head_job(job, head, budget);
       own.hard_limit = job.tokens;
+      job.protected_tokens = std::max(job.protected_tokens, own.protected_tokens);
       const std::span<const Slot> kept =
           select(own, space_.head_scores(state_, job.layer, head), head);
       add_plan(own, static_cast<std::uint32_t>(head), kept);
@@ -98,7 +111,7 @@ class Move {
   void guard_heads(LayerJob& job) {
     std::size_t tokens = job.tokens;
     for (std::size_t head = 0; head < state_.config.groups; ++head) {
-      LayerJob own = head_job(job, head);
+      LayerJob own = head_job(job, head, job.tokens);
       static_cast<void>(select(own, space_.head_scores(state_, job.layer, head), head));
       tokens = std::max(tokens, own.tokens);
     }
@@ -106,11 +119,12 @@ class Move {
     job.tokens = tokens;
   }
 
-  [[nodiscard]] LayerJob head_job(const LayerJob& job, std::size_t head) {
+  /// A layer's job as one head sees it; budget: tokens that recents may take.
+  [[nodiscard]] LayerJob head_job(const LayerJob& job, std::size_t head, std::size_t budget) {
     LayerJob own = job;
     own.summary = summarise(space_.head_scores(state_, job.layer, head));
     space_.planner.protect(own, state_.policy.retention, state_.slots.positions(job.layer, head),
-                           state_.slots.ordered(job.layer), job.protection.prefix_end, job.tokens);
+                           state_.slots.ordered(job.layer), job.protection.prefix_end, budget);
     return own;
   }
 
@@ -119,8 +133,13 @@ class Move {
     const std::size_t row = (job.layer * state_.kept_sets() + head) * (state_.config.capacity + 1);
     const std::span<Slot> kept = std::span(space_.kept).subspan(row, state_.config.capacity + 1);
     const double most = Scorer::reads_mass ? static_cast<double>(state_.config.max_lost_mass) : 1.0;
+    const auto permitted = [&](std::size_t tokens) {
+      return std::max(tokens, permitted_count(cache_, job.layer, tokens, job.hard_limit));
+    };
+    job.hard_limit =
+        std::max(job.tokens, permitted_count(cache_, job.layer, job.hard_limit, job.hard_limit));
     return space_.planner.select_guarded(job, scores, state_.slots.positions(job.layer, head),
-                                         state_.slots.ordered(job.layer), most, kept);
+                                         state_.slots.ordered(job.layer), most, permitted, kept);
   }
 
   void add_plan(const LayerJob& job, std::uint32_t head, std::span<const Slot> kept) {
@@ -153,8 +172,9 @@ class Move {
         return plan.tokens == state_.layers[plan.layer].bound && plan.head == all_heads &&
                plan.kept.size() + 1 == plan.tokens;
       };
-      if (state_.step_tokens != 1 || !std::all_of(space_.plans.begin(), space_.plans.end(), full))
-        return false;
+      // A draft may be rejected, and the token whose slot it took would be lost.
+      const bool stands = state_.step_tokens == 1 && !state_.speculative();
+      if (!stands || !std::all_of(space_.plans.begin(), space_.plans.end(), full)) return false;
       for (const EvictionPlan& plan : space_.plans) overwrite(plan);
       return true;
     }
@@ -166,8 +186,7 @@ class Move {
     for_each_dropped_range(plan, [&](Slot begin, Slot) { victim = begin; });
     cache_.overwrite(plan.layer, victim);
     state_.slots.vacate(plan.layer, victim);
-    // A draft may be rejected, and the token then stays as it was.
-    if (!state_.speculative()) state_.forget(plan.layer, victim);
+    state_.forget(plan.layer, victim);
   }
 
   SequenceState<Scorer>& state_;

@@ -1,4 +1,4 @@
-/// After the move: cadence, trace, and the promise of make_room.
+/// Around the move: the promise of make_room, checked; then cadence and trace.
 #pragma once
 
 #include <algorithm>
@@ -21,6 +21,21 @@ class Settlement {
   explicit Settlement(const RoundContext<Scorer, Cache>& round)
       : round_(round), state_(round.state), space_(round.space), tokens_(round.tokens) {}
 
+  /// Refuses a step that will not fit, before anything moves; tells the trace of layers that
+  /// cannot.
+  template <class Trace>
+  void require_room(Trace&& trace) const {
+    const std::size_t full = first_full_layer();
+    const bool over = over_caps(round_, space_.planned);
+    if (full == state_.config.layers && !over) return;
+    for (const LayerJob& job : space_.jobs) {
+      if (!is_movable(job)) trace(statistics(job, 0));
+    }
+    state_.abandon_step();
+    if (full != state_.config.layers) refuse_room(full);
+    refuse_total();
+  }
+
   /// Tells the trace of every job; returns the tokens dropped.
   template <class Trace>
   std::size_t settle(double apply_seconds, Trace&& trace) {
@@ -38,17 +53,17 @@ class Settlement {
     return dropped;
   }
 
-  /// The promise of make_room, checked.
-  std::size_t finish(std::size_t dropped) const {
-    for (std::size_t layer = 0; layer < state_.config.layers; ++layer) {
-      const bool fits = state_.slots.held(layer) + tokens_ <= state_.layers[layer].bound;
-      if (state_.layers[layer].tracked != 0 && !fits) refuse_room(layer);
+ private:
+  /// The first layer in which the step will not fit; layers when there is none.
+  [[nodiscard]] std::size_t first_full_layer() const {
+    std::size_t layer = 0;
+    for (; layer < state_.config.layers; ++layer) {
+      const bool fits = space_.planned[layer] + tokens_ <= state_.layers[layer].bound;
+      if (state_.layers[layer].tracked != 0 && !fits) break;
     }
-    if (over_caps(round_)) refuse_total();
-    return dropped;
+    return layer;
   }
 
- private:
   [[nodiscard]] RoundStatistics statistics(const LayerJob& job, double apply_seconds) const {
     return {
         .layer = job.layer,
@@ -68,7 +83,7 @@ class Settlement {
   [[noreturn]] LETHE_COLD static void refuse_total() {
     raise<std::length_error>(
         "lethe: the total over all layers cannot be held: protected tokens, busy layers or layers "
-        "with non-finite scores fill it; raise total_capacity or total_bytes");
+        "with non-finite scores fill it; raise total_capacity or total_bytes. Nothing was moved");
   }
 
   [[noreturn]] LETHE_COLD void refuse_room(std::size_t layer) const {
@@ -78,8 +93,9 @@ class Settlement {
     }
     raise<std::length_error>("lethe: layer " + std::to_string(layer) + " holds " +
                              std::to_string(state_.slots.held(layer)) + " tokens, its bound is " +
-                             std::to_string(state_.layers[layer].bound) +
-                             ", and it cannot be pruned: " + why);
+                             std::to_string(state_.layers[layer].bound) + ", and " +
+                             std::to_string(tokens_) + " more cannot fit: " + why +
+                             ". Nothing was moved");
   }
 
   const RoundContext<Scorer, Cache>& round_;

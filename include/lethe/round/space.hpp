@@ -25,7 +25,8 @@ struct RoundSpace {
         claims(config.layers),
         jobs(config.layers),
         plans(config.layers * kept_sets),
-        plan_protection(config.layers * kept_sets) {}
+        plan_protection(config.layers * kept_sets),
+        planned(config.layers, 0) {}
 
   /// The job of a layer whose tokens may move in this round; null when there is none.
   [[nodiscard]] const LayerJob* job_of(std::size_t layer) const {
@@ -57,6 +58,8 @@ struct RoundSpace {
   FixedList<LayerJob> jobs;
   FixedList<EvictionPlan> plans;
   FixedList<Protection> plan_protection;
+  /// Tokens that each layer holds once the round is over.
+  std::vector<std::size_t> planned;
   /// The round was called for by a limit over all layers.
   bool total_due = false;
 };
@@ -70,16 +73,17 @@ struct RoundContext {
   std::size_t tokens = 0;
 };
 
-/// Whether a limit over all layers would be passed by the step.
+/// Whether a limit over all layers would be passed by the step, if layers held counts[layer].
 template <class Scorer, class Cache>
-[[nodiscard]] bool over_caps(const RoundContext<Scorer, Cache>& round) {
+[[nodiscard]] bool over_caps(const RoundContext<Scorer, Cache>& round,
+                             std::span<const std::size_t> counts) {
   if (round.state.config.total_capacity == 0 && round.state.config.total_bytes == 0) return false;
   std::size_t count = 0;
   std::size_t bytes = 0;
   for (std::size_t layer = 0; layer < round.state.config.layers; ++layer) {
     if (round.state.layers[layer].tracked == 0) continue;
-    count += round.state.slots.held(layer) + round.tokens;
-    bytes += (round.state.slots.held(layer) + round.tokens) * token_bytes_of(round.cache, layer);
+    count += counts[layer] + round.tokens;
+    bytes += (counts[layer] + round.tokens) * token_bytes_of(round.cache, layer);
   }
   return (round.state.config.total_capacity != 0 && count > round.state.config.total_capacity) ||
          (round.state.config.total_bytes != 0 && bytes > round.state.config.total_bytes);

@@ -108,10 +108,10 @@ class Totals {
       if (!is_movable(job)) continue;
       const std::size_t most = space_.claims[job.layer].tokens;
       if (most == kept_by(job)) continue;
-      job.tokens =
-          std::max(permitted_count(cache_, job.layer, most, most), space_.claims[job.layer].floor);
+      job.tokens = std::max(permitted_count(cache_, job.layer, most, most), job.prefix_tokens);
       job.outcome = job.tokens < job.before ? Outcome::pruned : Outcome::nothing_to_drop;
-      if (job.tokens < job.protected_tokens) protect_fewer(job);
+      const bool fewer = state_.policy.retention.recent_share < 1.0f;
+      if (fewer || job.tokens < job.protected_tokens) protect_fewer(job);
     }
   }
 

@@ -37,7 +37,7 @@ class WindowMass {
 
   /// Throws std::invalid_argument when window is 0 or pool is even.
   WindowMass(const Config& config, const ScoreShape& shape)
-      : config_(checked(config)),
+      : config_(checked(config, shape)),
         shape_(shape),
         row_query_(shape.layers * shape.groups * config.window, 0),
         rows_(shape.layers * shape.groups * config.window * shape.slots, 0.0f),
@@ -62,7 +62,7 @@ class WindowMass {
 
   void advance(std::size_t queries) { queries_ += static_cast<std::int64_t>(queries); }
 
-  /// O(n x (window + pool)).
+  /// O(n x (window + pool)); a sort more where slots were overwritten.
   [[nodiscard]] std::span<const float> score(std::size_t layer, std::size_t group,
                                              std::span<const Position> positions,
                                              std::span<float> scratch) {
@@ -104,8 +104,10 @@ class WindowMass {
   }
 
  private:
-  [[nodiscard]] static const Config& checked(const Config& config) {
-    detail::require(config.window >= 1, "window", config.window, "choose at least 1 query");
+  [[nodiscard]] static const Config& checked(const Config& config, const ScoreShape& shape) {
+    const std::size_t most = (std::size_t{1} << 48) / shape.layers / shape.groups / shape.slots;
+    detail::require(config.window >= 1 && config.window <= most, "window", config.window,
+                    "choose at least 1 query, and window x layers x groups x slots within 2^48");
     detail::require(config.pool % 2 == 1, "pool", config.pool, "choose an odd number of tokens");
     return config;
   }
