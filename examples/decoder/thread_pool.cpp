@@ -1,6 +1,10 @@
 #include "thread_pool.hpp"
 
 #include <algorithm>
+#include <exception>
+#include <string>
+
+#include "error.hpp"
 
 namespace decoder {
 namespace {
@@ -24,12 +28,24 @@ void pause_briefly() noexcept {
 
 ThreadPool::ThreadPool(unsigned threads) {
   const unsigned workers = std::min(resolve(threads) - 1, active_mask);
+  try {
+    start(workers);
+  } catch (const std::exception&) {  // no thread to be had, or no memory for it
+    stop();
+    throw Error("cannot start " + std::to_string(workers + 1) + " threads: give a smaller -t");
+  }
+}
+
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::start(unsigned workers) {
+  workers_.reserve(workers);
   for (unsigned i = 0; i < workers; ++i) {
     workers_.emplace_back([this] { work_until_stopped(); });
   }
 }
 
-ThreadPool::~ThreadPool() {
+void ThreadPool::stop() noexcept {
   stop_.store(true);
   state_.fetch_add(next_job);
   state_.notify_all();

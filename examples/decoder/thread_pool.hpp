@@ -15,6 +15,7 @@ namespace decoder {
 class ThreadPool {
  public:
   /// @param threads computing threads, the caller's included; 0: as many as the hardware has
+  /// @throws Error when the system does not start so many
   explicit ThreadPool(unsigned threads);
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -44,6 +45,8 @@ class ThreadPool {
   using Call = void (*)(void*, std::size_t, std::size_t);
 
   void run(Call call, void* context, std::size_t count, std::size_t grain);
+  void start(unsigned workers);
+  void stop() noexcept;
   void share_work() noexcept;
   void work_until_stopped() noexcept;
   std::uint32_t wait_for_change(std::uint32_t seen) noexcept;
