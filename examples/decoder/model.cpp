@@ -3,9 +3,11 @@
 #include <sys/mman.h>
 
 #include <cmath>
+#include <set>
 #include <string>
 #include <utility>
 
+#include "one_line.hpp"
 #include "thread_pool.hpp"
 
 namespace decoder {
@@ -41,30 +43,46 @@ class Loader {
   explicit Loader(const gguf::File& file) : file_(file) {}
 
   void matrix(const std::string& name, std::uint64_t columns, std::uint64_t rows, Matrix& out) {
-    const gguf::Tensor& tensor = file_.require(name, {columns, rows});
+    const gguf::Tensor& tensor = require(name, {columns, rows});
     out = describe(tensor);
     pending_.push_back({&tensor, &out});
   }
 
-  std::vector<float> vector(const std::string& name, std::uint64_t count) const {
-    const gguf::Tensor& tensor = file_.require(name, {count});
+  std::vector<float> vector(const std::string& name, std::uint64_t count) {
+    const gguf::Tensor& tensor = require(name, {count});
     std::vector<float> values(count);
     dequantise_row(tensor, 0, values.data());
     return values;
   }
 
-  std::vector<float> optional_vector(const std::string& name, std::uint64_t count) const {
+  std::vector<float> optional_vector(const std::string& name, std::uint64_t count) {
     return file_.find(name) == nullptr ? std::vector<float>() : vector(name, count);
+  }
+
+  // Without one of its weights a block would compute something else than the model does.
+  void refuse_unread_blocks() const {
+    for (const auto& [name, tensor] : file_.tensors()) {
+      if (name.starts_with("blk.") && !read_.contains(&tensor))
+        throw file_.error("tensor " + one_line(name) +
+                          " has no place in this decoder: use another model");
+    }
   }
 
   const std::vector<Pending>& pending() const { return pending_; }
 
  private:
+  const gguf::Tensor& require(const std::string& name, std::initializer_list<std::uint64_t> shape) {
+    const gguf::Tensor& tensor = file_.require(name, shape);
+    read_.insert(&tensor);
+    return tensor;
+  }
+
   const gguf::File& file_;
   std::vector<Pending> pending_;
+  std::set<const gguf::Tensor*> read_;
 };
 
-void read_vectors(const Loader& loader, const ModelConfig& config, const std::string& prefix,
+void read_vectors(Loader& loader, const ModelConfig& config, const std::string& prefix,
                   LayerWeights& layer) {
   const std::uint64_t queries = std::uint64_t{config.heads} * config.head_dim;
   const std::uint64_t keys = std::uint64_t{config.kv_heads} * config.head_dim;
@@ -92,7 +110,7 @@ void read_layer(Loader& loader, const ModelConfig& config, std::size_t index, La
 }
 
 // Llama 3.1 and later divide each frequency by a factor of its own.
-std::vector<float> frequencies_of(const Loader& loader, const ModelConfig& config) {
+std::vector<float> frequencies_of(Loader& loader, const ModelConfig& config) {
   const std::size_t pairs = config.rope_channels / 2;
   const std::vector<float> factors = loader.optional_vector("rope_freqs.weight", pairs);
   std::vector<float> frequencies(pairs);
@@ -129,6 +147,7 @@ Model::Model(gguf::File file, unsigned threads)
   output_norm_ = loader.vector("output_norm.weight", config_.width);
   frequencies_ = frequencies_of(loader, config_);
   for (std::size_t i = 0; i < layers_.size(); ++i) read_layer(loader, config_, i, layers_[i]);
+  loader.refuse_unread_blocks();
   const bool tied = file_.find("output.weight") == nullptr;
   loader.matrix(tied ? embedding_->name : "output.weight", config_.width, config_.vocabulary,
                 output_);

@@ -35,7 +35,8 @@ class Model {
  public:
   /// Reads a model. O(bytes of the file).
   /// @param threads that pack the weights; 0: as many as the hardware has
-  /// @throws Error when the file lacks something, or has another shape than it says
+  /// @throws Error when the file lacks something, has another shape than it says, or has weights
+  ///         in its blocks that this decoder does not know
   explicit Model(gguf::File file, unsigned threads = 0);
   Model(Model&&) noexcept;
   Model& operator=(Model&&) noexcept;
