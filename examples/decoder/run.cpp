@@ -46,9 +46,11 @@ Run::Run(const Workbench& bench, const PolicyChoice& choice, const SamplingOptio
 void Run::prefill(Workbench& bench, std::span<const std::int32_t> prompt) {
   const std::size_t before = resident_set_bytes();
   Progress progress("Reading", prompt.size());
-  const auto logits = read_tokens(bench, sequence_, prompt, progress);
-  logits_.assign(logits.begin(), logits.end());
+  keep_logits(bench, read_tokens(bench, sequence_, prompt, progress));
   note_memory(before);
+  recorder_.sample(sequence_.cache, sequence_.position);
+  prefill_plan_ = recorder_.plan_seconds();
+  prefill_apply_ = recorder_.apply_seconds();
 }
 
 void Run::decode(Workbench& bench, std::size_t tokens, std::span<const std::int32_t> given) {
@@ -82,10 +84,16 @@ bool Run::decode_one(Workbench& bench) {
 }
 
 void Run::take(Workbench& bench, std::int32_t token) {
-  const auto logits = bench.decoder.step(sequence_, token);
-  logits_.assign(logits.begin(), logits.end());
+  keep_logits(bench, bench.decoder.step(sequence_, token));
   text_.push_back(token);
   recorder_.sample(sequence_.cache, sequence_.position);
+}
+
+// Some models embed more rows than there are tokens; those must not be drawn.
+void Run::keep_logits(const Workbench& bench, std::span<const float> logits) {
+  logits_.assign(logits.begin(), logits.end());
+  const auto tokens = static_cast<std::ptrdiff_t>(bench.tokenizer.size());
+  std::fill(logits_.begin() + tokens, logits_.end(), -std::numeric_limits<float>::infinity());
 }
 
 std::int32_t Run::next(const Workbench& bench) {
@@ -125,8 +133,8 @@ double Run::tokens_per_second() const {
 }
 
 nlohmann::json Run::phases() const {
-  const double plan = recorder_.plan_seconds();
-  const double apply = recorder_.apply_seconds();
+  const double plan = recorder_.plan_seconds() - prefill_plan_;
+  const double apply = recorder_.apply_seconds() - prefill_apply_;
   const double pruner = timings_.make_room + timings_.observe + timings_.commit;
   return {{"tokens", text_.size()},
           {"observe_seconds", timings_.observe},

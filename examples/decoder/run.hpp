@@ -54,6 +54,7 @@ class Run {
   std::int32_t next(const Workbench& bench);
   std::int32_t answer(const Workbench& bench);
   std::int32_t draw(const Workbench& bench);
+  void keep_logits(const Workbench& bench, std::span<const float> logits);
   void take(Workbench& bench, std::int32_t token);
   void note_memory(std::size_t before);
   nlohmann::json phases() const;
@@ -69,7 +70,9 @@ class Run {
   std::vector<float> logits_;
   std::vector<std::int32_t> text_;
   double seconds_ = 0;
-  Timings timings_;
+  Timings timings_;          ///< of decoding alone
+  double prefill_plan_ = 0;  ///< seconds of the recorder's that the prompt took
+  double prefill_apply_ = 0;
   std::vector<std::size_t> speed_seen_;
   std::vector<double> speed_;
   double growth_ = 0;

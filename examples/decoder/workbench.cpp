@@ -46,6 +46,15 @@ std::vector<std::int32_t> end_tokens(const Tokenizer& tokenizer) {
   return ends;
 }
 
+// A token without an embedding could be neither read nor drawn.
+void check_vocabulary(const Model& model, const Tokenizer& tokenizer) {
+  const std::size_t embedded = model.config().vocabulary;
+  if (tokenizer.size() > embedded)
+    throw model.file().error("the tokenizer has " + std::to_string(tokenizer.size()) +
+                             " tokens, the model embeds " + std::to_string(embedded) +
+                             ": the file is damaged");
+}
+
 bool has_chat_template(const gguf::File& file) { return file.has("tokenizer.chat_template"); }
 
 }  // namespace
@@ -56,7 +65,9 @@ Workbench::Workbench(const ModelOptions& options)
       tokenizer(model.file()),
       decoder(model, options.threads),
       cache_type(parse_cache_type(options.cache_type)),
-      ends(end_tokens(tokenizer)) {}
+      ends(end_tokens(tokenizer)) {
+  check_vocabulary(model, tokenizer);
+}
 
 nlohmann::json Workbench::describe() const {
   const ModelConfig& config = model.config();

@@ -7,6 +7,7 @@
 #include "decoder.hpp"
 #include "expect_error.hpp"
 #include "tiny_model.hpp"
+#include "workbench.hpp"
 
 namespace {
 
@@ -78,4 +79,25 @@ TEST_CASE("a model whose tensors do not fit its metadata is refused by the tenso
   refused("output_norm.weight", "output_norm.weight");
   refused("llama.block_count", "llama.block_count");
   refused("llama", "architecture");
+}
+
+TEST_CASE("weights of a block that would be left out are refused by name") {
+  test::TinyModel model = small("llama");
+  model.unknown_tensor = "blk.0.attn_output.bias";
+  test::check_error([&] { decode(test::tiny_model(model)); }, "blk.0.attn_output.bias");
+  model.unknown_tensor = "some_other.weight";
+  CHECK_NOTHROW(decode(test::tiny_model(model)));
+}
+
+TEST_CASE("a tokenizer with more tokens than the model embeds is refused") {
+  test::TinyModel model = small("llama");
+  const auto open = [&] {
+    const test::TemporaryFile file(test::tiny_model(model));
+    Workbench({.file = file.path().string(), .threads = 1});
+  };
+  CHECK_NOTHROW(open());
+  model.tokens = model.vocabulary - 1;
+  CHECK_NOTHROW(open());
+  model.tokens = model.vocabulary + 1;
+  test::check_error(open, "the tokenizer has 33 tokens");
 }

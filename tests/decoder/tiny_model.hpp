@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -25,6 +26,9 @@ struct TinyModel {
   std::uint32_t kv_heads = 2;
   std::uint32_t vocabulary = 64;
   std::uint32_t context = 128;
+  std::uint32_t tokens = 0;         ///< of the tokenizer; 0: as many as the vocabulary has rows
+  std::string chat_template = {};   ///< empty: none
+  std::string unknown_tensor = {};  ///< name of one that no model has; empty: none
 
   std::uint32_t head_channels() const { return architecture == "qwen3" ? 128 : 64; }
   float rope_base() const { return architecture == "llama" ? 10000.0f : 1000000.0f; }
@@ -95,6 +99,19 @@ inline std::vector<std::byte> random_tensor(std::string_view name, std::uint64_t
   return bytes;
 }
 
+/// Tokens '!', '"', and so on, one that joins the two, and names for those that have no row.
+inline std::vector<std::string> tiny_tokens(const TinyModel& model) {
+  const std::uint32_t count = model.tokens == 0 ? model.vocabulary : model.tokens;
+  const std::uint32_t spelled = std::min(count, model.vocabulary);
+  std::vector<std::string> tokens;
+  for (std::uint32_t i = 0; i + 1 < spelled; ++i) {
+    tokens.emplace_back(1, static_cast<char>('!' + i));
+  }
+  tokens.emplace_back("!\"");
+  while (tokens.size() < count) tokens.push_back("<" + std::to_string(tokens.size()) + ">");
+  return tokens;
+}
+
 inline void add_tiny_metadata(GgufWriter& writer, const TinyModel& model) {
   const std::string prefix = model.architecture + ".";
   writer.string("general.architecture", model.architecture);
@@ -110,13 +127,10 @@ inline void add_tiny_metadata(GgufWriter& writer, const TinyModel& model) {
   writer.number(prefix + "rope.freq_base", model.rope_base());
   writer.number(prefix + "attention.layer_norm_rms_epsilon", 1e-5f);
   writer.integer(prefix + "vocab_size", model.vocabulary);
-  std::vector<std::string> tokens;
-  for (std::uint32_t i = 0; i + 1 < model.vocabulary; ++i) {
-    tokens.emplace_back(1, static_cast<char>('!' + i));
-  }
-  tokens.emplace_back("!\"");
   writer.string("tokenizer.ggml.model", "gpt2").string("tokenizer.ggml.pre", "gpt-2");
-  writer.strings("tokenizer.ggml.tokens", tokens).strings("tokenizer.ggml.merges", {"! \""});
+  writer.strings("tokenizer.ggml.tokens", tiny_tokens(model));
+  writer.strings("tokenizer.ggml.merges", {"! \""});
+  if (!model.chat_template.empty()) writer.string("tokenizer.chat_template", model.chat_template);
 }
 
 inline void add_tiny_layer(GgufWriter& writer, const TinyModel& model, std::uint32_t layer) {
@@ -164,6 +178,8 @@ inline std::vector<std::byte> tiny_model(const TinyModel& model) {
                 random_tensor("output_norm.weight", model.width, gguf::TensorType::F32));
   if (model.architecture != "qwen2") table("output.weight");  // qwen2 uses the embedding
   for (std::uint32_t layer = 0; layer < model.layers; ++layer) add_tiny_layer(writer, model, layer);
+  if (!model.unknown_tensor.empty())
+    writer.tensor(model.unknown_tensor, gguf::TensorType::F32, {1}, std::vector<std::byte>(4));
   return writer.bytes();
 }
 
