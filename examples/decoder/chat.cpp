@@ -40,51 +40,112 @@ std::string_view default_system(std::string_view chat_template) {
   return found == default_systems.end() ? std::string_view() : *found;
 }
 
-std::string chat_ml(std::string_view chat_template, std::string_view user,
-                    std::string_view system) {
-  if (system.empty()) system = default_system(chat_template);
-  std::string text;
-  if (!system.empty()) text = joined({"<|im_start|>system\n", system, "<|im_end|>\n"});
-  return text + joined({"<|im_start|>user\n", user, "<|im_end|>\n<|im_start|>assistant\n"});
+/// One turn of a user, as a template writes it.
+struct Turn {
+  std::string_view chat_template = {};
+  std::string_view user = {};
+  std::string_view system = {};
+  bool is_first = true;  ///< else it follows an answer and the token that ended it
+};
+
+std::string chat_ml(const Turn& turn) {
+  std::string_view system = turn.system;
+  if (system.empty()) system = default_system(turn.chat_template);
+  std::string text = turn.is_first ? "" : "\n";
+  if (turn.is_first && !system.empty())
+    text = joined({"<|im_start|>system\n", system, "<|im_end|>\n"});
+  return text + joined({"<|im_start|>user\n", turn.user, "<|im_end|>\n<|im_start|>assistant\n"});
 }
 
-std::string llama3(std::string_view chat_template, std::string_view user, std::string_view system) {
+std::string llama3(const Turn& turn) {
   constexpr std::string_view header = "<|start_header_id|>";
   constexpr std::string_view after = "<|end_header_id|>\n\n";
   constexpr std::string_view end = "<|eot_id|>";
   // Llama 3.1 and later always state these dates; the templates' own fallback keeps runs
   // repeatable.
   const std::string_view dates =
-      contains(chat_template, "Cutting Knowledge Date")
+      contains(turn.chat_template, "Cutting Knowledge Date")
           ? "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n"
           : "";
-  std::string text = "<|begin_of_text|>";
-  if (!dates.empty() || !system.empty()) {
-    text += joined({header, "system", after, dates, system, end});
+  std::string text = turn.is_first ? "<|begin_of_text|>" : "";
+  if (turn.is_first && (!dates.empty() || !turn.system.empty())) {
+    text += joined({header, "system", after, dates, turn.system, end});
   }
-  return text + joined({header, "user", after, user, end, header, "assistant", after});
+  return text + joined({header, "user", after, turn.user, end, header, "assistant", after});
 }
 
-std::string deepseek(std::string_view chat_template, std::string_view user,
-                     std::string_view system) {
+std::string deepseek(const Turn& turn) {
   // Later templates open the reasoning block themselves.
-  const bool thinks = contains(chat_template, joined({deepseek_assistant, "<think>\\n"}));
-  return joined(
-      {deepseek_begin, system, deepseek_user, user, deepseek_assistant, thinks ? "<think>\n" : ""});
+  const bool thinks = contains(turn.chat_template, joined({deepseek_assistant, "<think>\\n"}));
+  const std::string start = turn.is_first ? joined({deepseek_begin, turn.system}) : "";
+  return joined({start, deepseek_user, turn.user, deepseek_assistant, thinks ? "<think>\n" : ""});
+}
+
+/// Llama 2 and Mistral: Llama 2 begins every turn with <s>, Mistral the text alone, which the
+/// tokenizer does.
+std::string instructions(const Turn& turn) {
+  const bool is_llama2 = contains(turn.chat_template, "<<SYS>>");
+  const std::string_view before = contains(turn.chat_template, "[INST] ") ? " " : "";
+  const std::string_view after = contains(turn.chat_template, " [/INST]") ? " " : "";
+  std::string system;
+  if (turn.is_first && !turn.system.empty())
+    system = is_llama2 ? joined({"<<SYS>>\n", turn.system, "\n<</SYS>>\n\n"})
+                       : joined({turn.system, "\n\n"});
+  return joined({is_llama2 ? "<s>" : "", "[INST]", before, system, turn.user, after, "[/INST]"});
+}
+
+std::string zephyr(const Turn& turn) {
+  std::string text = turn.is_first ? "" : "\n";
+  if (turn.is_first && !turn.system.empty()) text = joined({"<|system|>\n", turn.system, "</s>\n"});
+  return text + joined({"<|user|>\n", turn.user, "</s>\n<|assistant|>\n"});
+}
+
+/// Others name their users so too, but do not end what they say with the end-of-text token.
+bool is_zephyr(std::string_view chat_template) {
+  const std::size_t user = chat_template.find("<|user|>");
+  return user != chat_template.npos &&
+         contains(chat_template.substr(user, 64), "message['content'] + eos_token");
+}
+
+using Family = std::string (*)(const Turn&);
+
+/// How a template's family writes a turn; null for a family not known here.
+Family family_of(std::string_view chat_template) {
+  if (contains(chat_template, deepseek_user)) return deepseek;
+  if (contains(chat_template, "<|start_header_id|>")) return llama3;
+  if (contains(chat_template, "<|im_start|>")) return chat_ml;
+  if (contains(chat_template, "[INST]")) return instructions;
+  return is_zephyr(chat_template) ? zephyr : nullptr;
+}
+
+std::string_view template_of(const gguf::File& file) {
+  return file.string("tokenizer.chat_template", "");
+}
+
+std::string written(const gguf::File& file, Turn turn) {
+  turn.chat_template = template_of(file);
+  if (const Family family = family_of(turn.chat_template)) return family(turn);
+  throw file.error(turn.chat_template.empty()
+                       ? "has no chat template: give --raw, and the prompt as the model expects it"
+                       : "has a chat template of a family that is not known here: give --raw, and "
+                         "the prompt as the model expects it");
 }
 
 }  // namespace
 
+ChatTemplate chat_template_of(const gguf::File& file) {
+  const std::string_view chat_template = template_of(file);
+  if (chat_template.empty()) return ChatTemplate::none;
+  return family_of(chat_template) == nullptr ? ChatTemplate::unknown : ChatTemplate::known;
+}
+
 std::string apply_chat_template(const gguf::File& file, std::string_view user,
                                 std::string_view system) {
-  const std::string_view chat_template = file.string("tokenizer.chat_template", "");
-  if (contains(chat_template, deepseek_user)) return deepseek(chat_template, user, system);
-  if (contains(chat_template, "<|start_header_id|>")) return llama3(chat_template, user, system);
-  if (contains(chat_template, "<|im_start|>")) return chat_ml(chat_template, user, system);
-  throw file.error(chat_template.empty()
-                       ? "has no chat template; pass the prompt raw, as the model expects it"
-                       : "has a chat template that is not ChatML, Llama 3 or DeepSeek-R1; pass the "
-                         "prompt raw, as the model expects it");
+  return written(file, {.user = user, .system = system});
+}
+
+std::string later_chat_turn(const gguf::File& file, std::string_view user) {
+  return written(file, {.user = user, .is_first = false});
 }
 
 }  // namespace decoder

@@ -90,6 +90,7 @@ int generate(const GenerateOptions& options) {
   Workbench bench(options.model);
   const auto prompt = encode_prompt(bench, options.prompt, options.is_chat, options.is_raw);
   check_context(bench, prompt.size(), options.tokens);
+  tell(prompt_note(bench, options.is_chat, options.is_raw));
   Run run(bench, choose(options, prompt.size()), options.sampling);
   run.prefill(bench, prompt);
   write_text(bench, run, options.tokens);

@@ -44,7 +44,8 @@ std::vector<std::string> order(const std::vector<std::string>& wanted) {
 Comparison::Comparison(Workbench& bench, const CompareOptions& options)
     : bench_(bench), options_(options), policies_(order(options.policies)) {
   if (options.text_file.empty()) {
-    talk_ = make_conversation(bench, options.prompt);
+    talk_ = make_conversation(bench, options.prompt, options.is_raw);
+    tell(talk_.note);
     prompt_ = talk_.prompt;
     tokens_ = options.tokens;
   } else {
@@ -100,7 +101,9 @@ void Comparison::follow() {
 std::string Comparison::source() const {
   if (!given_.empty()) return "the file " + options_.text_file;
   const SamplingOptions& sampling = options_.sampling;
-  return "a talk in which the model answers with its whole cache, drawn at temperature " +
+  const std::string what =
+      talk_.turns.empty() ? "a text that the model writes" : "a talk in which the model answers";
+  return what + " with its whole cache, drawn at temperature " +
          report::plain(static_cast<double>(sampling.temperature)) + " and top-p " +
          report::plain(static_cast<double>(sampling.top_p)) + " with seed " +
          std::to_string(sampling.seed);
@@ -162,11 +165,14 @@ json Comparison::weaknesses() const {
     weak.push_back(
         "The text was written with the whole cache, which therefore predicts it well; texts "
         "by people have higher perplexities.");
+  }
+  if (!talk_.turns.empty()) {
     weak.push_back(
-        "After each answer, cut at 192 tokens, the next turn of a fixed talk is read; its tokens "
-        "are part of the text "
+        "After each answer, cut at " + std::to_string(talk_.longest_answer) +
+        " tokens, the next turn of a fixed talk is read; its tokens are part of the text "
         "and of all figures.");
   }
+  if (!talk_.note.empty()) weak.push_back(talk_.note);
   return weak;
 }
 

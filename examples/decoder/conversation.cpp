@@ -24,18 +24,18 @@ constexpr std::array<const char*, 3> follow_ups{
     "Sum up what you have said so far, and then go on."};
 
 std::vector<std::int32_t> turn_of(const Workbench& bench, const char* words) {
-  // A template begins a new talk; after an end token that is simply the next turn.
-  return bench.tokenizer.encode("\n" + apply_chat_template(bench.model.file(), words), true);
+  return bench.tokenizer.encode(later_chat_turn(bench.model.file(), words), true);
 }
 
 }  // namespace
 
-Conversation make_conversation(const Workbench& bench, const std::string& first) {
+Conversation make_conversation(const Workbench& bench, const std::string& first, bool is_raw) {
   const bool is_built_in = first.empty();
   Conversation talk;
   talk.first = is_built_in ? built_in.front() : first;
-  talk.prompt = encode_prompt(bench, talk.first, false, false);
-  if (!bench.model.file().has("tokenizer.chat_template")) return talk;
+  talk.prompt = encode_prompt(bench, talk.first, false, is_raw);
+  talk.note = prompt_note(bench, false, is_raw);
+  if (is_raw || chat_template_of(bench.model.file()) != ChatTemplate::known) return talk;
   const auto later = is_built_in ? std::span<const char* const>(built_in).subspan(1)
                                  : std::span<const char* const>(follow_ups);
   for (const char* words : later) talk.turns.push_back(turn_of(bench, words));

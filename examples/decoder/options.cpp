@@ -86,8 +86,9 @@ void add_options(CLI::App& app, GenerateOptions& options) {
   add(app, options.budget);
   add_count(app, "-n,--tokens", options.tokens, "Most tokens to generate");
   add(app, options.sampling);
-  auto* chat = app.add_flag("--chat", options.is_chat,
-                            "Put the prompt into the chat template; default where there is one");
+  auto* chat =
+      app.add_flag("--chat", options.is_chat,
+                   "Put the prompt into the chat template; default where its family is known");
   app.add_flag("--raw", options.is_raw, "Take the prompt as it is")->excludes(chat);
   app.add_flag("--stats", options.shows_statistics,
                "Print speed, bytes and kept tokens at the end");
@@ -96,10 +97,15 @@ void add_options(CLI::App& app, GenerateOptions& options) {
 
 void add_options(CLI::App& app, CompareOptions& options) {
   add(app, options.model);
-  auto* prompt = app.add_option("-p,--prompt", options.prompt,
-                                "Prompt whose answer, by the whole cache, is the text compared on");
+  auto* prompt =
+      app.add_option("-p,--prompt", options.prompt,
+                     "First turn of the talk compared on; the whole cache answers it and "
+                     "the follow-up turns");
+  auto* raw = app.add_flag("--raw", options.is_raw,
+                           "Take the prompt as it is: a text to go on with, no talk");
   app.add_option("-f,--file", options.text_file, "Compare on this text file instead")
-      ->excludes(prompt);
+      ->excludes(prompt)
+      ->excludes(raw);
   add_policies(app, options.policies);
   add(app, options.budget);
   add_count(app, "-n,--tokens", options.tokens, "Tokens to compare on");

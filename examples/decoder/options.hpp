@@ -56,7 +56,8 @@ struct CompareOptions {
   BudgetOptions budget;
   SamplingOptions sampling;
   OutputOptions output;
-  std::string prompt;  ///< empty: the built-in one
+  std::string prompt;   ///< empty: the built-in one
+  bool is_raw = false;  ///< take the prompt as it is, without the chat template
   std::string text_file;
   std::vector<std::string> policies{"lethe", "h2o", "streaming", "random"};
   std::size_t tokens = 1536;  ///< long enough for old tokens to matter, short enough for a minute

@@ -1,6 +1,7 @@
 #include "output.hpp"
 
 #include <algorithm>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -43,6 +44,10 @@ void write_file(const std::string& path, std::string_view text) {
 void write_json(const std::string& path, const nlohmann::json& json) {
   if (path.empty()) return;
   write_file(path, json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+}
+
+void tell(const std::string& note) {
+  if (!note.empty()) std::fprintf(stderr, "%s\n", note.c_str());
 }
 
 std::string read_file(const std::string& path) {

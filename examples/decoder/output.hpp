@@ -17,6 +17,9 @@ void write_file(const std::string& path, std::string_view text);
 /// Writes JSON, indented; bytes that are no UTF-8 become U+FFFD. Nothing for an empty path.
 void write_json(const std::string& path, const nlohmann::json& json);
 
+/// Prints a note as one line on stderr; nothing for an empty one.
+void tell(const std::string& note);
+
 /// Reads a whole file; throws Error when it cannot be read or is empty.
 std::string read_file(const std::string& path);
 

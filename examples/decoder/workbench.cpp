@@ -55,8 +55,6 @@ void check_vocabulary(const Model& model, const Tokenizer& tokenizer) {
                              ": the file is damaged");
 }
 
-bool has_chat_template(const gguf::File& file) { return file.has("tokenizer.chat_template"); }
-
 }  // namespace
 
 Workbench::Workbench(const ModelOptions& options)
@@ -129,10 +127,17 @@ void check_context(const Workbench& bench, std::size_t prompt, std::size_t gener
                 " or less");
 }
 
+std::string prompt_note(const Workbench& bench, bool is_chat, bool is_raw) {
+  if (is_chat || is_raw || chat_template_of(bench.model.file()) != ChatTemplate::unknown) return {};
+  return "The model's chat template is of a family that is not known here, so the prompt is taken "
+         "as "
+         "it is.";
+}
+
 std::vector<std::int32_t> encode_prompt(const Workbench& bench, const std::string& prompt,
                                         bool is_chat, bool is_raw) {
   const gguf::File& file = bench.model.file();
-  const bool uses_template = is_chat || (!is_raw && has_chat_template(file));
+  const bool uses_template = is_chat || (!is_raw && chat_template_of(file) == ChatTemplate::known);
   auto tokens =
       bench.tokenizer.encode_prompt(uses_template ? apply_chat_template(file, prompt) : prompt);
   if (tokens.empty()) throw Error("the prompt is empty: give some text with -p");

@@ -58,7 +58,12 @@ std::string policy_label(std::string_view policy);
 /// Throws Error when a run of so many tokens does not fit the model's context.
 void check_context(const Workbench& bench, std::size_t prompt, std::size_t generated);
 
-/// Tokens of a prompt: in the chat template where there is one (or it is asked for), else as it is.
+/// What to tell about a prompt that encode_prompt does not put into the model's template, though it
+/// has one; empty: nothing.
+std::string prompt_note(const Workbench& bench, bool is_chat, bool is_raw);
+
+/// Tokens of a prompt: in the chat template where its family is known (or it is asked for), else as
+/// it is.
 std::vector<std::int32_t> encode_prompt(const Workbench& bench, const std::string& prompt,
                                         bool is_chat, bool is_raw);
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "sanitized.hpp"
 #include "tiny_model.hpp"
 
 namespace {
@@ -30,17 +31,19 @@ std::string slurp(const fs::path& path) {
   return text.str();
 }
 
+decoder::test::TinyModel tiny() {
+  decoder::test::TinyModel shape{.architecture = "llama", .type = decoder::gguf::TensorType::Q8_0};
+  shape.context = 1u << 20;
+  return shape;
+}
+
 /// A folder of its own, with a tiny model in it, where the program runs.
 class Workplace {
  public:
   Workplace()
       : folder_(fs::temp_directory_path() / ("lethe_commands_" + std::to_string(getpid()))) {
     fs::create_directories(folder_);
-    decoder::test::TinyModel shape{.architecture = "llama",
-                                   .type = decoder::gguf::TensorType::Q8_0};
-    shape.context = 1u << 20;
-    const auto bytes = decoder::test::tiny_model(shape);
-    write("tiny.gguf", {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+    write_model("tiny.gguf", tiny());
   }
   Workplace(const Workplace&) = delete;
   Workplace& operator=(const Workplace&) = delete;
@@ -51,6 +54,10 @@ class Workplace {
 
   void write(const char* name, const std::string& text) const {
     std::ofstream(folder_ / name, std::ios::binary) << text;
+  }
+  void write_model(const char* name, const decoder::test::TinyModel& shape) const {
+    const auto bytes = decoder::test::tiny_model(shape);
+    write(name, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   }
   std::string read(const char* name) const { return slurp(folder_ / name); }
   json read_json(const char* name) const { return json::parse(read(name)); }
@@ -151,6 +158,37 @@ TEST_CASE("a pruned cache stays within its budget", "[commands]") {
   }
 }
 
+TEST_CASE("time by phase is that of decoding, not of a prompt that was pruned", "[commands]") {
+  const Workplace place;
+  REQUIRE(place
+              .run("generate -m tiny.gguf -n 4 --policy streaming --budget 32 --json g.json -p " +
+                   text(3000))
+              .status == 0);
+  const json run = place.read_json("g.json").at("runs").at(0);
+  CHECK(run.at("rounds").at("pruned") > 100);
+  const json& phases = run.at("phases");
+  const auto seconds = [&](const char* phase) { return phases.at(phase).get<double>(); };
+  const double parts = seconds("observe_seconds") + seconds("plan_seconds") +
+                       seconds("apply_seconds") + seconds("other_seconds");
+  CHECK(parts <= 1.001 * seconds("share") * seconds("step_seconds"));
+}
+
+TEST_CASE("an embedding wider than the tokenizer draws no token without a name", "[commands]") {
+  const Workplace place;
+  decoder::test::TinyModel wide = tiny();
+  wide.tokens = 40;
+  place.write_model("wide.gguf", wide);
+  REQUIRE(place.run("generate -m wide.gguf -p ABC -n 100 --json g.json").status == 0);
+  CHECK(place.read_json("g.json").at("text").at("tokens") == 100);
+}
+
+TEST_CASE("threads that cannot be started are refused in one line", "[commands]") {
+  if (is_sanitized) return;  // sanitizers reserve more than any limit
+  const Workplace place;
+  check_refused(place.run("generate -m tiny.gguf -p ABC -n 3 -t 1024", "ulimit -v 1000000;"),
+                "give a smaller -t");
+}
+
 TEST_CASE("compare measures, prints and draws", "[commands]") {
   const Workplace place;
   const Outcome outcome = place.run(
@@ -165,6 +203,40 @@ TEST_CASE("compare measures, prints and draws", "[commands]") {
   check_comparison(results, 3, 400);
   CHECK(results.at("runs").at(1).at("memory").at("ratio") < 0.8);
   CHECK(results.at("runs").at(1).at("phases").at("step_seconds") > 0.0);
+}
+
+TEST_CASE("a chat template that is not known leaves the prompt as it is, and says so",
+          "[commands]") {
+  const Workplace place;
+  decoder::test::TinyModel strange = tiny();
+  strange.chat_template = "### Instruction: {{ x }}";
+  place.write_model("strange.gguf", strange);
+  const std::string options = "-n 20 --budget 64 --policy tova --report '' --json r.json -p ABC";
+  for (const char* raw : {"", " --raw"}) {
+    const Outcome outcome = place.run("compare -m strange.gguf " + options + raw);
+    CHECK(outcome.status == 0);
+    const bool says_so = outcome.errors.find("prompt is taken as it is") != std::string::npos;
+    CHECK(says_so == (*raw == '\0'));
+    const json results = place.read_json("r.json");
+    CHECK(results.at("text").at("prompt_tokens") == 3);
+    CHECK(results.at("settings").at("follow_up_turns") == 0);
+    CHECK((results.at("weak").dump().find("prompt is taken as it is") != std::string::npos) ==
+          says_so);
+  }
+  CHECK(place.run("generate -m strange.gguf -n 2 -p ABC").errors.find("as it is") !=
+        std::string::npos);
+}
+
+TEST_CASE("--raw compares on a text without turns", "[commands]") {
+  const Workplace place;
+  decoder::test::TinyModel chatty = tiny();
+  chatty.chat_template = "<|im_start|>";
+  place.write_model("chatty.gguf", chatty);
+  const std::string options =
+      "compare -m chatty.gguf -n 20 --budget 64 --policy tova --report '' --json r.json -p ABC";
+  REQUIRE(place.run(options + " --raw").status == 0);
+  CHECK(place.read_json("r.json").at("settings").at("follow_up_turns") == 0);
+  CHECK(place.read_json("r.json").at("text").at("prompt_tokens") == 3);
 }
 
 TEST_CASE("a budget that holds everything changes nothing", "[commands]") {
