@@ -6,13 +6,13 @@ foreach(required IN ITEMS SOURCE INCLUDE WORK)
   endif()
 endforeach()
 
-set(flag_sets "-O0" "-O2" "-O3 -ffast-math")
+set(flag_sets "-O0" "-O3" "-O3 -ffast-math")
 set(cpu_flags)
 if(EXISTS /proc/cpuinfo)
   file(STRINGS /proc/cpuinfo cpu_flags REGEX "^flags" LIMIT_COUNT 1)
 endif()
 if(cpu_flags MATCHES " fma " AND cpu_flags MATCHES " avx2 " AND cpu_flags MATCHES " bmi2 ")
-  list(APPEND flag_sets "-O3 -march=x86-64-v3" "-O3 -ffast-math -march=x86-64-v3")
+  list(APPEND flag_sets "-O3 -ffast-math -march=x86-64-v3")
 endif()
 
 # digest_of(result compiler flags number): what the program prints when built so.
