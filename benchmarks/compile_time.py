@@ -6,6 +6,7 @@ usage: compile_time.py [--compiler CXX] [--turns N]
 
 import argparse
 import pathlib
+import re
 import resource
 import statistics
 import subprocess
@@ -29,21 +30,32 @@ def compile_seconds(compiler, folder, headers):
     return processor_seconds(command)
 
 
+def standard_headers():
+    """The standard headers that the library includes."""
+    text = "".join(path.read_text() for path in sorted((ROOT / "include").rglob("*.hpp")))
+    return sorted(set(re.findall(r"^#include <(\w+)>", text, re.M)))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--compiler", default="g++")
     parser.add_argument("--turns", type=int, default=11)
     options = parser.parse_args()
-    pairs = []
+    subjects = {
+        "the four and <stdexcept>": FLOOR + ["stdexcept"],
+        "every standard header that lethe includes": standard_headers(),
+        "lethe/lethe.hpp": ["lethe/lethe.hpp"],
+    }
+    times = {name: [] for name in ["floor", *subjects]}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(options.turns):
-            floor = compile_seconds(options.compiler, folder, FLOOR)
-            pairs.append((floor, compile_seconds(options.compiler, folder, ["lethe/lethe.hpp"])))
-    floor = statistics.median(pair[0] for pair in pairs)
-    lethe = statistics.median(pair[1] for pair in pairs)
-    ratio = statistics.median(pair[1] / pair[0] for pair in pairs)
-    print("| compiler | floor, ms | lethe.hpp, ms | ratio |\n|---|---:|---:|---:|")
-    print(f"| {options.compiler} | {floor * 1e3:.0f} | {lethe * 1e3:.0f} | {ratio:.2f} |")
+            times["floor"].append(compile_seconds(options.compiler, folder, FLOOR))
+            for name, headers in subjects.items():
+                times[name].append(compile_seconds(options.compiler, folder, headers))
+    print(f"| {options.compiler} | ms | ratio |\n|---|---:|---:|")
+    for name, seconds in times.items():
+        ratio = statistics.median(s / f for s, f in zip(seconds, times["floor"]))
+        print(f"| {name} | {statistics.median(seconds) * 1e3:.0f} | {ratio:.2f} |")
 
 
 if __name__ == "__main__":
