@@ -11,14 +11,14 @@
 
 namespace decoder {
 
-/// The rows that go into a matrix product, as floats and rounded to bytes.
+/// The rows that go into a matrix product, as floats and rounded to two bytes each.
 class ProductInput {
  public:
   /// Makes room for [tokens][columns].
   void resize(std::size_t tokens, std::size_t columns);
   /// Returns a token's floats, to be written.
   [[nodiscard]] float* row(std::size_t token) noexcept { return &values_[token * columns_]; }
-  /// Rounds a token's floats to bytes; call it once they are written.
+  /// Rounds a token's floats to two bytes each; call it once they are written.
   void quantise(std::size_t token) noexcept;
   [[nodiscard]] kernels::Activations view() const noexcept;
 

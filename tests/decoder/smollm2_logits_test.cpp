@@ -54,15 +54,15 @@ TEST_CASE("SmolLM2 gives the reference's logits") {
   const std::span<const float> rows = decoder.prefill(sequence, tokens, LogitsOf::all);
   REQUIRE(rows.size() == tokens.size() * vocabulary);
 
-  // Activations of eight bits move the logits by 0.24 in the root mean square, where they spread
-  // by 2 to 4 at a position.
-  CHECK(distance(rows, vocabulary, golden) < 0.3);
+  // Rounding moves the logits by 0.0013 in the root mean square, where they spread by 2 to 4 at a
+  // position; activations of eight bits alone would move them by 0.24.
+  CHECK(distance(rows, vocabulary, golden) < 0.01);
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     const auto row = rows.subspan(i * vocabulary, vocabulary);
     INFO("position " << i);
-    CHECK_THAT(log_sum_exp(row), WithinAbs(golden["log_sum_exp"][i].get<double>(), 0.8));
+    CHECK_THAT(log_sum_exp(row), WithinAbs(golden["log_sum_exp"][i].get<double>(), 0.03));
     const auto best = std::max_element(row.begin(), row.end()) - row.begin();
-    if (golden["lead"][i].get<double>() > 0.8)
+    if (golden["lead"][i].get<double>() > 0.05)
       CHECK(best == golden["argmax"][i].get<std::ptrdiff_t>());
   }
 }
