@@ -1,10 +1,12 @@
 #include "model_config.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "gguf.hpp"
 #include "kernels.hpp"
+#include "one_line.hpp"
 
 namespace decoder {
 namespace {
@@ -43,7 +45,7 @@ class Keys {
 std::string known_architecture(const gguf::File& file) {
   const std::string architecture(file.string("general.architecture"));
   if (architecture != "llama" && architecture != "qwen2" && architecture != "qwen3") {
-    throw file.error("architecture '" + architecture +
+    throw file.error("architecture '" + one_line(architecture) +
                      "' is not supported: use a llama, qwen2 or qwen3 model");
   }
   return architecture;
@@ -63,10 +65,12 @@ void read_rope(const gguf::File& file, const Keys& keys, ModelConfig& config) {
   config.rope_channels = keys.count("rope.dimension_count", config.head_dim);
   config.rope_base = keys.number("rope.freq_base", config.rope_base);
   const std::string_view scaling = keys.text("rope.scaling.type");
-  if (scaling == "linear") {
+  if (scaling.empty()) {  // older files tell of linear scaling by one key alone
+    config.rope_scale = 1.0f / keys.number("rope.scale_linear", 1.0f);
+  } else if (scaling == "linear") {
     config.rope_scale = 1.0f / keys.number("rope.scaling.factor", 1.0f);
-  } else if (!scaling.empty() && scaling != "none") {
-    throw file.error("RoPE scaling '" + std::string(scaling) +
+  } else if (scaling != "none") {
+    throw file.error("RoPE scaling '" + one_line(scaling) +
                      "' is not supported: use a model with linear or no scaling");
   }
   if (config.architecture != "llama") config.rope_pairs = RopePairs::halves;
@@ -77,6 +81,7 @@ void check(const gguf::File& file, const ModelConfig& config) {
     if (!good) throw file.error(std::string(what) + ": the file is damaged or not supported");
   };
   refuse_unless(config.layers <= 1024, "block_count exceeds 1,024");
+  refuse_unless(config.vocabulary < 1u << 24, "the vocabulary has 2^24 tokens or more");
   refuse_unless(config.heads % config.kv_heads == 0,
                 "attention.head_count is no multiple of attention.head_count_kv");
   refuse_unless(config.head_dim <= kernels::max_head_dim, "a head has more than 256 channels");
@@ -100,6 +105,8 @@ ModelConfig ModelConfig::read(const gguf::File& file) {
   config.head_dim = keys.count("attention.key_length", config.width / config.heads);
   config.feed_forward = keys.count("feed_forward_length");
   config.context = keys.count("context_length");
+  // A sliding window hides nothing from a text that is no longer than it.
+  config.context = std::min(config.context, keys.count("attention.sliding_window", config.context));
   config.vocabulary = vocabulary_of(file, keys);
   config.norm_epsilon = keys.number("attention.layer_norm_rms_epsilon", config.norm_epsilon);
   read_rope(file, keys, config);

@@ -26,8 +26,8 @@ struct ModelConfig {
   std::uint32_t kv_heads = 0;       ///< key and value heads
   std::uint32_t head_dim = 0;       ///< channels of a head
   std::uint32_t feed_forward = 0;   ///< channels of the gated feed-forward layer
-  std::uint32_t vocabulary = 0;     ///< tokens
-  std::uint32_t context = 0;        ///< positions the model was trained for
+  std::uint32_t vocabulary = 0;     ///< tokens, below 2^24
+  std::uint32_t context = 0;        ///< positions the model was trained for, and sees all of
   std::uint32_t rope_channels = 0;  ///< channels of a head that RoPE rotates
   float rope_base = 10000.0f;       ///< RoPE's base when the file gives none
   float rope_scale = 1.0f;          ///< positions are multiplied by it (linear scaling)

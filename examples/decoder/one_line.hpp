@@ -5,11 +5,17 @@
 
 namespace decoder {
 
-/// `text` with '?' for its control characters, so that a terminal shows it as one line. O(n).
+/// `text` with '?' for each byte of its control characters (U+0080 to U+009F too, which begin
+/// commands to some terminals), so that a terminal shows it as one line. O(n).
 inline std::string without_controls(std::string_view text) {
   std::string line(text);
+  unsigned char before = 0;
   for (char& c : line) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+    const auto byte = static_cast<unsigned char>(c);
+    const bool is_second = before == 0xC2 && byte >= 0x80 && byte < 0xA0;
+    if (is_second) (&c)[-1] = '?';
+    if (is_second || byte < 0x20 || byte == 0x7F) c = '?';
+    before = byte;
   }
   return line;
 }

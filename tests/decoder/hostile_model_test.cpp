@@ -101,3 +101,25 @@ TEST_CASE("a tokenizer with more tokens than the model embeds is refused") {
   model.tokens = model.vocabulary + 1;
   test::check_error(open, "the tokenizer has 33 tokens");
 }
+
+TEST_CASE("a message about a file stays short, whatever the file says") {
+  std::string message;
+  try {
+    decode(test::tiny_model(small(std::string(5000, 'y'))));
+  } catch (const Error& error) {
+    message = error.what();
+  }
+  CHECK(message.find("architecture 'yyy") != message.npos);
+  CHECK(message.size() < 500);
+}
+
+TEST_CASE("the context ends where a sliding window would hide tokens, and old scaling counts") {
+  test::GgufWriter writer;
+  test::add_tiny_metadata(writer, small("llama"));
+  writer.integer("llama.attention.sliding_window", 100);
+  writer.number("llama.rope.scale_linear", 4.0f);
+  writer.tensor("token_embd.weight", gguf::TensorType::F32, {1, 1}, std::vector<std::byte>(4));
+  const ModelConfig config = ModelConfig::read(test::open_bytes(writer.bytes()));
+  CHECK(config.context == 100);
+  CHECK(config.rope_scale == 0.25f);
+}

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "one_line.hpp"
 
 using namespace decoder;
 
@@ -63,4 +64,11 @@ TEST_CASE("a stream passes on bytes that can never become a character and flushe
   CHECK(stream.push("x\xF0\x9F\x9A") == "x");
   CHECK(stream.flush() == "\xF0\x9F\x9A");
   CHECK(stream.flush().empty());
+}
+
+TEST_CASE("control characters of every kind become question marks, letters stay") {
+  CHECK(without_controls("a\x1B[1m\n\x7F") == "a?[1m??");
+  CHECK(without_controls("\xC2\x9B"
+                         "31m") == "??31m");
+  CHECK(without_controls("\xC2\xA0\xC3\x9B\xE2\x82\xAC") == "\xC2\xA0\xC3\x9B\xE2\x82\xAC");
 }
