@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "round_up.hpp"
+
 namespace decoder {
 namespace {
 
@@ -13,22 +15,12 @@ constexpr std::size_t prompt_chunk = 512;
 // Rows of an item: as many as let widened keys and values stay in the first cache.
 constexpr std::size_t rows_per_item = 48;
 
-constexpr std::size_t round_up(std::size_t value, std::size_t step) noexcept {
-  return (value + step - 1) / step * step;
-}
-
-// Memory for probabilities that nobody observes.
-float* scratch(std::size_t count) {
-  thread_local std::vector<float> memory;
-  if (memory.size() < count) memory.resize(count);
-  return memory.data();
-}
-
 }  // namespace
 
 void Attention::run(std::size_t layer, std::span<const AttentionTask> tasks, const float* queries,
                     float* out) {
   plan(layer, tasks, out);
+  reserve_unobserved(tasks);
   pool_.parallel_for(items_.size(), 1, [&](std::size_t first, std::size_t last) {
     for (std::size_t i = first; i < last; ++i) {
       attend(layer, items_[i], tasks[items_[i].task], queries);
@@ -65,6 +57,18 @@ void Attention::plan(std::size_t layer, std::span<const AttentionTask> tasks, fl
   const std::size_t rows = last.first_row + last.tokens * (config_.heads / config_.kv_heads);
   if (rows_.size() < rows) rows_.resize(rows);
   if (outputs_.size() < rows * channels_) outputs_.resize(rows * channels_);
+}
+
+void Attention::reserve_unobserved(std::span<const AttentionTask> tasks) {
+  const std::size_t group = config_.heads / config_.kv_heads;
+  unobserved_stride_ = 0;
+  for (const Item& item : items_) {
+    if (tasks[item.task].observed) continue;
+    unobserved_stride_ =
+        std::max(unobserved_stride_, item.tokens * group * round_up(item.columns, 16));
+  }
+  const std::size_t count = pool_.threads() * unobserved_stride_;
+  if (unobserved_.size() < count) unobserved_.resize(count);
 }
 
 void Attention::plan_task(std::size_t layer, std::size_t index, const AttentionTask& task,
@@ -129,7 +133,7 @@ void Attention::attend(std::size_t layer, const Item& item, const AttentionTask&
 void Attention::fill_rows(const Item& item, const AttentionTask& task, const float* queries,
                           std::size_t layer, std::span<kernels::AttentionRow> rows) {
   const std::size_t stride = round_up(item.columns, 16);
-  float* unobserved = task.observed ? nullptr : scratch(rows.size() * stride);
+  float* unobserved = unobserved_.data() + ThreadPool::current() * unobserved_stride_;
   const std::size_t before = task.cache->size(layer) - task.tokens;
   for (std::size_t r = 0; r < rows.size(); ++r) {
     const std::size_t head = item.kv_head * (config_.heads / config_.kv_heads) + r / item.tokens;

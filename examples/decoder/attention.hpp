@@ -63,6 +63,7 @@ class Attention {
   };
 
   void plan(std::size_t layer, std::span<const AttentionTask> tasks, float* out);
+  void reserve_unobserved(std::span<const AttentionTask> tasks);
   void plan_task(std::size_t layer, std::size_t index, const AttentionTask& task, float* out);
   void plan_merges(std::size_t first_item, const AttentionTask& task, std::size_t items,
                    float* out);
@@ -82,6 +83,8 @@ class Attention {
   std::vector<kernels::AttentionRow> rows_;
   std::vector<float> outputs_;
   std::vector<float> probabilities_;
+  std::vector<float> unobserved_;  // [threads][unobserved_stride_]: probabilities nobody observes
+  std::size_t unobserved_stride_ = 0;
 };
 
 }  // namespace decoder

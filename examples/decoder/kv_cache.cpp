@@ -12,6 +12,7 @@
 
 #include "error.hpp"
 #include "kernels.hpp"
+#include "round_up.hpp"
 
 namespace decoder {
 namespace {
@@ -28,13 +29,11 @@ std::size_t page_bytes() noexcept {
   return bytes;
 }
 
-std::size_t whole_pages(std::size_t bytes) noexcept {
-  return (bytes + page_bytes() - 1) / page_bytes() * page_bytes();
-}
+std::size_t whole_pages(std::size_t bytes) noexcept { return round_up(bytes, page_bytes()); }
 
 [[noreturn]] void refuse(std::size_t capacity) {
   throw Error("no memory for a KV cache of " + std::to_string(capacity) +
-              " tokens: ask for a shorter context, or a smaller cache type");
+              " tokens: give a smaller -n, or --cache-type q8_0");
 }
 
 // Huge pages would keep memory that a prune has freed.
@@ -61,7 +60,7 @@ CacheType parse_cache_type(std::string_view name) {
 }
 
 KVCache::KVCache(const ModelConfig& config, CacheType type, std::size_t capacity)
-    : channels_((config.head_dim + 31) / 32 * 32),
+    : channels_(round_up(config.head_dim, 32)),
       capacity_(capacity),
       heads_(config.kv_heads),
       type_(type),
@@ -155,12 +154,6 @@ void KVCache::clear() noexcept {
 }
 
 std::size_t KVCache::token_bytes(std::size_t) const noexcept { return heads_ * 2 * row_bytes_; }
-
-std::size_t KVCache::used_bytes() const noexcept {
-  std::size_t tokens = 0;
-  for (const std::size_t size : sizes_) tokens += size;
-  return tokens * token_bytes();
-}
 
 std::size_t KVCache::resident_bytes() const noexcept {
   std::size_t bytes = 0;

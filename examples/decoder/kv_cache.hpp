@@ -71,8 +71,6 @@ class KVCache {
 
   /// Returns the bytes of one token's keys and values in one layer.
   [[nodiscard]] std::size_t token_bytes(std::size_t layer = 0) const noexcept;
-  /// Returns the bytes of the tokens held now.
-  [[nodiscard]] std::size_t used_bytes() const noexcept;
   /// Returns the memory the cache takes now: whole pages that hold at least one token.
   [[nodiscard]] std::size_t resident_bytes() const noexcept;
 

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "half.hpp"
+#include "round_up.hpp"
 
 namespace decoder {
 namespace {
@@ -161,10 +162,6 @@ bool is_float(Format format) noexcept {
 
 bool has_nibbles(Format format) noexcept {
   return format == Format::q4 || format == Format::q4_min;
-}
-
-constexpr std::size_t round_up(std::size_t value, std::size_t step) noexcept {
-  return (value + step - 1) / step * step;
 }
 
 void put_half(std::byte* out, std::size_t index, float value) noexcept {

@@ -16,6 +16,8 @@ unsigned resolve(unsigned threads) noexcept {
   return threads != 0 ? threads : std::max(1u, std::thread::hardware_concurrency());
 }
 
+thread_local unsigned current_thread = 0;
+
 void pause_briefly() noexcept {
 #if defined(__x86_64__) || defined(__i386__)
   __builtin_ia32_pause();
@@ -41,7 +43,10 @@ ThreadPool::~ThreadPool() { stop(); }
 void ThreadPool::start(unsigned workers) {
   workers_.reserve(workers);
   for (unsigned i = 0; i < workers; ++i) {
-    workers_.emplace_back([this] { work_until_stopped(); });
+    workers_.emplace_back([this, i] {
+      current_thread = i + 1;
+      work_until_stopped();
+    });
   }
 }
 
@@ -51,6 +56,8 @@ void ThreadPool::stop() noexcept {
   state_.notify_all();
   for (std::thread& worker : workers_) worker.join();
 }
+
+unsigned ThreadPool::current() noexcept { return current_thread; }
 
 void ThreadPool::run(Call call, void* context, std::size_t count, std::size_t grain) {
   call_ = call;

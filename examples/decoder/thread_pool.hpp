@@ -25,6 +25,9 @@ class ThreadPool {
     return static_cast<unsigned>(workers_.size()) + 1;
   }
 
+  /// Returns which of its pool's threads is calling, below threads(): 0 for one of no pool.
+  [[nodiscard]] static unsigned current() noexcept;
+
   /// Calls body(first, last) for ranges that cover [0, count), from several threads; returns when
   /// all are done. One caller at a time; `body` must not throw.
   /// @param grain most elements of a range
