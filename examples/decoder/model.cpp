@@ -151,8 +151,9 @@ Model::Model(gguf::File file, unsigned threads)
   const bool tied = file_.find("output.weight") == nullptr;
   loader.matrix(tied ? embedding_->name : "output.weight", config_.width, config_.vocabulary,
                 output_);
-  for (const Pending& item : loader.pending()) weight_bytes_ += item.matrix->bytes();
-  memory_ = std::make_unique<Memory>(weight_bytes_);
+  std::size_t bytes = 0;
+  for (const Pending& item : loader.pending()) bytes += item.matrix->bytes();
+  memory_ = std::make_unique<Memory>(bytes);
   pack_all(loader.pending(), memory_->data, threads);
 }
 

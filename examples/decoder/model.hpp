@@ -56,8 +56,6 @@ class Model {
   /// Writes the embedding of a token.
   /// @param out width floats
   void embed(std::size_t token, float* out) const noexcept;
-  /// Returns the bytes of the packed weights.
-  [[nodiscard]] std::size_t weight_bytes() const noexcept { return weight_bytes_; }
 
  private:
   struct Memory;
@@ -70,7 +68,6 @@ class Model {
   std::vector<float> frequencies_;
   Matrix output_;
   std::unique_ptr<Memory> memory_;
-  std::size_t weight_bytes_ = 0;
 };
 
 }  // namespace decoder

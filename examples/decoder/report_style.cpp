@@ -22,7 +22,7 @@ h2{font-size:1.3rem;letter-spacing:-.01em;margin:48px 0 6px}
 h3{font-size:1rem;margin:24px 0 6px}
 p{margin:0 0 12px;max-width:75ch}
 .lead{font-size:1.08rem;color:var(--muted)}
-.note,.meta{color:var(--muted);font-size:.9rem}
+.note{color:var(--muted);font-size:.9rem}
 .kicker{color:var(--accent);font-weight:600;font-size:.9rem;margin:0 0 8px}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(235px,1fr));gap:16px;margin:28px 0 0}
 .card,figure,.panel{background:var(--panel);border:1px solid var(--rule);border-radius:12px}
@@ -81,9 +81,7 @@ max-height:22em;overflow-y:auto}
 .texts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,340px),1fr));gap:16px}
 .texts .panel{margin:0;padding-top:14px}.texts h3{margin:0;padding:0 20px}
 .texts .note{padding:0 20px;margin:0}
-mark{background:none;color:var(--accent);font-weight:600}
 ul.weak{padding-left:1.2em;max-width:80ch}ul.weak li{margin:4px 0}
-code{font:.9em ui-monospace,SFMono-Regular,Menlo,"DejaVu Sans Mono",monospace;overflow-wrap:anywhere}
 .alert{border-left:4px solid var(--s2);padding:10px 16px;background:var(--panel);border-radius:6px}
 @media (max-width:600px){main{padding:24px 14px 48px}h1{font-size:1.6rem}figure{padding:14px 12px}}
 @media print{body{background:#fff}figure,.card,.panel{break-inside:avoid}}
