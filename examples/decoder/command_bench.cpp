@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <memory>
 #include <random>
@@ -10,19 +9,15 @@
 #include "output.hpp"
 #include "progress.hpp"
 #include "report_text.hpp"
+#include "stopwatch.hpp"
 #include "workbench.hpp"
 
 namespace decoder {
 namespace {
 
 using nlohmann::json;
-using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t turn = 8;  // steps: runs take turns, so that noise meets all alike
-
-double since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 double median(std::vector<double> values) {
   if (values.empty()) return 0;
@@ -42,22 +37,22 @@ class Batch {
   }
 
   void prefill(Workbench& bench, std::span<const std::int32_t> tokens, Progress& progress) {
-    const auto start = Clock::now();
+    const Stopwatch watch;
     for (const auto& sequence : sequences_) read_tokens(bench, *sequence, tokens, progress);
-    prefill_seconds_ = since(start);
+    prefill_seconds_ = watch.seconds();
     prefill_tokens_ = tokens.size() * sequences_.size();
   }
 
   void decode(Workbench& bench, std::span<const std::int32_t> tokens) {
     bench.decoder.reset_timings();
-    const auto start = Clock::now();
+    const Stopwatch watch;
     for (const std::int32_t token : tokens) {
       const std::vector<std::int32_t> same(sequences_.size(), token);
       bench.decoder.step(pointers_, same);
     }
-    const double spent = since(start);
+    const double spent = watch.seconds();
     speeds_.push_back(static_cast<double>(tokens.size() * sequences_.size()) / spent);
-    add(bench.decoder.timings());
+    timings_ += bench.decoder.timings();
     for (const auto& sequence : sequences_) bytes_ += sequence->cache.resident_bytes();
   }
 
@@ -70,22 +65,16 @@ class Batch {
             {"tokens_per_second", speed()},
             {"cache_bytes", static_cast<double>(bytes_) /
                                 static_cast<double>(std::max<std::size_t>(1, speeds_.size()))},
-            {"pruner_share", total_ > 0 ? pruner_ / total_ : 0}};
+            {"pruner_share", timings_.total > 0 ? timings_.pruner() / timings_.total : 0}};
   }
 
  private:
-  void add(const Timings& timings) {
-    total_ += timings.total;
-    pruner_ += timings.make_room + timings.observe + timings.commit;
-  }
-
   std::string policy_;
   std::vector<std::unique_ptr<Sequence>> sequences_;
   std::vector<Sequence*> pointers_;
   std::vector<double> speeds_;
   std::size_t bytes_ = 0;
-  double total_ = 0;
-  double pruner_ = 0;
+  Timings timings_;
   double prefill_seconds_ = 0;
   std::size_t prefill_tokens_ = 0;
 };
@@ -102,6 +91,13 @@ std::vector<std::int32_t> random_tokens(const Workbench& bench, std::size_t coun
 class Bench {
  public:
   Bench(Workbench& bench, const BenchOptions& options) : bench_(bench), options_(options) {}
+
+  /// Throws for a budget that a policy cannot work with at some context.
+  void check() const {
+    for (const std::size_t context : options_.contexts)
+      for (const std::string& policy : options_.policies)
+        make_sequence(bench_, choose(policy, context));
+  }
 
   void measure(std::size_t context, std::size_t batch) {
     const auto tokens = random_tokens(bench_, context + options_.tokens);
@@ -129,16 +125,16 @@ class Bench {
  private:
   using Batches = std::vector<std::unique_ptr<Batch>>;
 
-  Batches make(std::size_t context, std::size_t batch) const {
+  PolicyChoice choose(const std::string& policy, std::size_t context) const {
     const std::size_t total = context + options_.tokens;
+    return {
+        .policy = policy, .budget = parse_budget(options_.budget.budget, total), .capacity = total};
+  }
+
+  Batches make(std::size_t context, std::size_t batch) const {
     Batches batches;
-    for (const std::string& policy : options_.policies) {
-      const PolicyChoice choice{.policy = policy,
-                                .budget = parse_budget(options_.budget.budget, total),
-                                .pinned = 0,
-                                .capacity = total};
-      batches.push_back(std::make_unique<Batch>(bench_, choice, batch));
-    }
+    for (const std::string& policy : options_.policies)
+      batches.push_back(std::make_unique<Batch>(bench_, choose(policy, context), batch));
     return batches;
   }
 
@@ -193,6 +189,7 @@ int bench(const BenchOptions& options) {
   for (const std::size_t context : options.contexts)
     check_context(workbench, context, options.tokens);
   Bench all(workbench, options);
+  all.check();
   for (const std::size_t context : options.contexts)
     for (const std::size_t batch : options.batches)
       if (!is_interrupted()) all.measure(context, batch);

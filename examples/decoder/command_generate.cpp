@@ -21,7 +21,8 @@ PolicyChoice choose(const GenerateOptions& options, std::size_t prompt) {
   return {.policy = options.policy,
           .budget = parse_budget(options.budget.budget, total),
           .pinned = options.budget.is_pinned ? prompt : 0,
-          .capacity = total};
+          .capacity = total,
+          .seed = options.sampling.seed};
 }
 
 /// Writes tokens until an end token, the wanted number, or Ctrl-C.

@@ -68,7 +68,8 @@ PolicyChoice Comparison::choose(const std::string& policy) const {
   return {.policy = policy,
           .budget = parse_budget(options_.budget.budget, total),
           .pinned = options_.budget.is_pinned ? prompt_.size() : 0,
-          .capacity = total};
+          .capacity = total,
+          .seed = options_.sampling.seed};
 }
 
 void Comparison::warm_up() {

@@ -1,7 +1,6 @@
 #include "decoder.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <string>
 #include <utility>
@@ -13,6 +12,7 @@
 #include "error.hpp"
 #include "products.hpp"
 #include "rope.hpp"
+#include "stopwatch.hpp"
 #include "thread_pool.hpp"
 
 namespace decoder {
@@ -41,20 +41,6 @@ std::size_t chunk_tokens(Pruner& pruner) {
   });
   return tokens;
 }
-
-// Adds the time until its destruction.
-class Stopwatch {
- public:
-  explicit Stopwatch(double& seconds) : seconds_(seconds), start_(Clock::now()) {}
-  Stopwatch(const Stopwatch&) = delete;
-  Stopwatch& operator=(const Stopwatch&) = delete;
-  ~Stopwatch() { seconds_ += std::chrono::duration<double>(Clock::now() - start_).count(); }
-
- private:
-  using Clock = std::chrono::steady_clock;
-  double& seconds_;
-  Clock::time_point start_;
-};
 
 void add(const std::vector<float>& bias, float* to) noexcept {
   for (std::size_t i = 0; i < bias.size(); ++i) to[i] += bias[i];
@@ -120,7 +106,7 @@ std::span<const float> Decoder::State::forward(std::span<const Slice> slices, Lo
   }
   for (const Slice& slice : slices) {
     with_pruner(slice.sequence->pruner, [&](auto& pruner) {
-      const Stopwatch watch(timings.commit);
+      const TimeInto watch(timings.commit);
       pruner.commit();
     });
     slice.sequence->position += slice.tokens.size();
@@ -131,7 +117,7 @@ std::span<const float> Decoder::State::forward(std::span<const Slice> slices, Lo
 void Decoder::State::make_room(const Slice& slice) {
   Sequence& sequence = *slice.sequence;
   with_pruner(sequence.pruner, [&](auto& pruner) {
-    const Stopwatch watch(timings.make_room);
+    const TimeInto watch(timings.make_room);
     pruner.make_room(sequence.cache, slice.tokens.size(), [&](const lethe::RoundStatistics& round) {
       if (sequence.on_round) sequence.on_round(round);
     });
@@ -158,7 +144,7 @@ void Decoder::State::attend(std::size_t index, std::span<const Slice> slices) {
 
 void Decoder::State::observe(std::size_t layer, std::size_t slice, Sequence& sequence) {
   with_pruner(sequence.pruner, [&](auto& pruner) {
-    const Stopwatch watch(timings.observe);
+    const TimeInto watch(timings.observe);
     const ObservedAttention seen = attention.observed(slice);
     pruner.observe(layer, lethe::Probabilities<float>{.data = seen.data,
                                                       .heads = config.heads,
@@ -283,6 +269,14 @@ void Decoder::State::check(std::span<const std::int32_t> tokens) const {
   }
 }
 
+Timings& Timings::operator+=(const Timings& more) noexcept {
+  total += more.total;
+  make_room += more.make_room;
+  observe += more.observe;
+  commit += more.commit;
+  return *this;
+}
+
 Decoder::Decoder(const Model& model, unsigned threads)
     : state_(std::make_unique<State>(model, threads)) {}
 Decoder::~Decoder() = default;
@@ -290,7 +284,7 @@ Decoder::~Decoder() = default;
 std::span<const float> Decoder::prefill(Sequence& sequence, std::span<const std::int32_t> tokens,
                                         LogitsOf logits) {
   state_->check(tokens);
-  const Stopwatch watch(state_->timings.total);
+  const TimeInto watch(state_->timings.total);
   const std::size_t vocabulary = state_->config.vocabulary;
   std::vector<float> all;
   std::span<const float> out;
@@ -313,7 +307,7 @@ std::span<const float> Decoder::step(std::span<Sequence* const> batch,
                                      std::span<const std::int32_t> tokens) {
   state_->check(tokens);
   if (batch.size() != tokens.size()) throw Error("a step takes one token for each sequence");
-  const Stopwatch watch(state_->timings.total);
+  const TimeInto watch(state_->timings.total);
   std::vector<Slice> slices;
   for (std::size_t i = 0; i < batch.size(); ++i) {
     slices.push_back({batch[i], tokens.subspan(i, 1), i});

@@ -31,6 +31,9 @@ struct Timings {
   double make_room = 0;  ///< in lethe: planning and moving
   double observe = 0;    ///< in lethe: recording attention
   double commit = 0;     ///< in lethe: end of step
+
+  double pruner() const noexcept { return make_room + observe + commit; }
+  Timings& operator+=(const Timings& more) noexcept;
 };
 
 /// Decodes with one model; owns the threads and the scratch memory. Not thread safe.

@@ -1,6 +1,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <exception>
+#include <iostream>
 #include <lethe/version.hpp>
 #include <new>
 #include <string>
@@ -72,12 +73,19 @@ int run(int argc, char** argv) {
   return status;
 }
 
+/// The status of a program that has ended so, once its output has been written.
+int finish(int status) {
+  std::cout.flush();
+  const bool is_written = std::fflush(stdout) == 0 && std::ferror(stdout) == 0 && std::cout.good();
+  return is_written ? status : fail("the output could not be written: is the disk full?");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   decoder::watch_for_interrupt();
   try {
-    return run(argc, argv);
+    return finish(run(argc, argv));
   } catch (const std::bad_alloc&) {
     return fail("out of memory: take a smaller context, batch or model, or --cache-type q8_0");
   } catch (const std::exception& error) {

@@ -6,11 +6,10 @@
 
 #include "error.hpp"
 #include "one_line.hpp"
+#include "pruners.hpp"
 
 namespace decoder {
 namespace {
-
-constexpr const char* policy_names = "lethe, h2o, tova, snapkv, streaming, random or none";
 
 void add(CLI::App& app, ModelOptions& options) {
   app.add_option("-m,--model", options.file,
@@ -45,13 +44,12 @@ void add(CLI::App& app, OutputOptions& options) {
 }
 
 void add_policy(CLI::App& app, std::string& policy) {
-  app.add_option("--policy", policy, std::string("What prunes the cache: ") + policy_names)
+  app.add_option("--policy", policy, "What prunes the cache: " + policy_list())
       ->capture_default_str();
 }
 
 void add_policies(CLI::App& app, std::vector<std::string>& policies) {
-  app.add_option("--policy", policies,
-                 std::string("What prunes the cache, several by commas: ") + policy_names)
+  app.add_option("--policy", policies, "What prunes the cache, several by commas: " + policy_list())
       ->delimiter(',')
       ->capture_default_str();
 }

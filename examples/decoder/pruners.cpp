@@ -1,26 +1,25 @@
 #include "pruners.hpp"
 
+#include <algorithm>
 #include <array>
 #include <stdexcept>
 #include <string>
 
 #include "error.hpp"
+#include "one_line.hpp"
 
 namespace decoder {
 namespace {
 
 namespace policies = lethe::policies;
 
-constexpr std::array<std::string_view, 7> names{"none",   "lethe",     "h2o",   "tova",
-                                                "snapkv", "streaming", "random"};
-
-[[noreturn]] void refuse_name(std::string_view name) {
-  std::string known;
-  for (const std::string_view each : names) {
-    known += (known.empty() ? "" : each == names.back() ? " or " : ", ") + std::string(each);
-  }
-  throw Error("unknown policy '" + std::string(name) + "': choose " + known);
-}
+constexpr std::array<NamedPolicy, 7> known{{{"none", "Whole cache"},
+                                            {"lethe", "Lethe"},
+                                            {"h2o", "H2O"},
+                                            {"tova", "TOVA"},
+                                            {"snapkv", "SnapKV"},
+                                            {"streaming", "StreamingLLM"},
+                                            {"random", "Random"}}};
 
 template <class Policy, class... Config>
 Pruner make(const lethe::PrunerConfig& config, std::size_t pinned, const Config&... own) {
@@ -36,7 +35,6 @@ Pruner choose(std::string_view name, const PolicyOptions& options, const ModelCo
   if (name == "tova") return make<policies::TOVA>(config, options.pinned);
   if (name == "snapkv") return make<policies::SnapKV>(config, options.pinned);
   if (name == "streaming") return make<policies::StreamingLLM>(config, options.pinned);
-  if (name != "random") refuse_name(name);
   config.groups = model.kv_heads;
   config.scope = lethe::Scope::head;
   const lethe::RandomAttentionConfig random{.seed = options.seed};
@@ -45,9 +43,26 @@ Pruner choose(std::string_view name, const PolicyOptions& options, const ModelCo
 
 }  // namespace
 
-std::span<const std::string_view> policy_names() noexcept { return names; }
+std::span<const NamedPolicy> known_policies() noexcept { return known; }
+
+std::string policy_list() {
+  std::string list;
+  for (const NamedPolicy& each : known) {
+    const bool is_last = each.name == known.back().name;
+    list += (list.empty() ? "" : is_last ? " or " : ", ") + std::string(each.name);
+  }
+  return list;
+}
+
+std::string policy_label(std::string_view policy) {
+  const auto* found = std::find_if(known.begin(), known.end(),
+                                   [policy](const auto& each) { return each.name == policy; });
+  if (found != known.end()) return std::string(found->label);
+  throw Error("--policy " + one_line(policy) + ": unknown; choose " + policy_list());
+}
 
 Pruner make_pruner(std::string_view name, const PolicyOptions& options, const ModelConfig& model) {
+  policy_label(name);
   if (name == "none") return {};
   try {
     return choose(name, options, model);

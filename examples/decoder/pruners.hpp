@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <lethe/policies.hpp>
 #include <span>
+#include <string>
 #include <string_view>
 #include <type_traits>
 #include <variant>
@@ -25,8 +26,21 @@ struct PolicyOptions {
   std::uint64_t seed = 1;     ///< of the random policy
 };
 
-/// Returns the names that make_pruner knows: none, lethe, h2o, tova, snapkv, streaming, random.
-[[nodiscard]] std::span<const std::string_view> policy_names() noexcept;
+/// A policy's name on the command line, and in tables and pictures.
+struct NamedPolicy {
+  std::string_view name;
+  std::string_view label;
+};
+
+/// Returns all policies that make_pruner knows, "none" first.
+[[nodiscard]] std::span<const NamedPolicy> known_policies() noexcept;
+
+/// Returns their names as a sentence lists them.
+[[nodiscard]] std::string policy_list();
+
+/// Returns "Whole cache", "Lethe", "H2O", ...
+/// @throws Error for an unknown policy, listing the known ones
+std::string policy_label(std::string_view policy);
 
 /// Makes a policy for one sequence.
 /// @throws Error for an unknown name, listing the known ones, and for a budget that cannot hold

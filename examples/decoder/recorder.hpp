@@ -10,14 +10,15 @@
 
 namespace decoder {
 
-/// Watches one cache while it decodes: bytes, kept tokens and rounds, over time.
+/// Watches one cache after its prompt and while it decodes: bytes, kept tokens and rounds, over
+/// time.
 class Recorder {
  public:
   /// @param layers  layers of the cache
   /// @param tokens  tokens that will be seen, so that about a hundred samples are kept
   Recorder(std::size_t layers, std::size_t tokens);
 
-  /// Takes the cache as it is after a token; O(layers).
+  /// Takes the cache as it is after the prompt or a token; O(layers).
   ///
   /// @param seen  tokens the sequence has seen
   void sample(const KVCache& cache, std::size_t seen);

@@ -1,28 +1,14 @@
 #include "run.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <limits>
 
 #include "interrupt.hpp"
 #include "loops.hpp"
 #include "machine.hpp"
+#include "stopwatch.hpp"
 
 namespace decoder {
-namespace {
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-void add(Timings& sum, const Timings& part) {
-  sum.total += part.total;
-  sum.make_room += part.make_room;
-  sum.observe += part.observe;
-  sum.commit += part.commit;
-}
-
-}  // namespace
 
 nlohmann::json loop_results(std::span<const std::int32_t> text) {
   const LoopReport loops = find_loops(text);
@@ -57,15 +43,15 @@ void Run::decode(Workbench& bench, std::size_t tokens, std::span<const std::int3
   const std::size_t before = resident_set_bytes();
   const std::size_t first = text_.size();
   bench.decoder.reset_timings();
-  const double start = now();
+  const Stopwatch watch;
   for (std::size_t i = 0; i < tokens && !is_interrupted(); ++i) {
     const std::size_t at = text_.size();
     const std::int32_t token = at < given.size() ? given[at] : next(bench);
     take(bench, token);
   }
-  const double spent = now() - start;
+  const double spent = watch.seconds();
   seconds_ += spent;
-  add(timings_, bench.decoder.timings());
+  timings_ += bench.decoder.timings();
   note_memory(before);
   if (text_.size() == first) return;
   speed_seen_.push_back(sequence_.position);
@@ -73,13 +59,13 @@ void Run::decode(Workbench& bench, std::size_t tokens, std::span<const std::int3
 }
 
 bool Run::decode_one(Workbench& bench) {
-  const double start = now();
+  const Stopwatch watch;
   const std::int32_t token = sampler_(logits_);
   if (bench.tokenizer.is_end(token)) return false;
   bench.decoder.reset_timings();
   take(bench, token);
-  seconds_ += now() - start;
-  add(timings_, bench.decoder.timings());
+  seconds_ += watch.seconds();
+  timings_ += bench.decoder.timings();
   return true;
 }
 
@@ -135,7 +121,7 @@ double Run::tokens_per_second() const {
 nlohmann::json Run::phases() const {
   const double plan = recorder_.plan_seconds() - prefill_plan_;
   const double apply = recorder_.apply_seconds() - prefill_apply_;
-  const double pruner = timings_.make_room + timings_.observe + timings_.commit;
+  const double pruner = timings_.pruner();
   return {{"tokens", text_.size()},
           {"observe_seconds", timings_.observe},
           {"plan_seconds", plan},

@@ -25,7 +25,6 @@ nlohmann::json totals(const FidelityTotals& part) {
 Follower::Follower(const Workbench& bench, const PolicyChoice& choice, std::size_t tokens)
     : sequence(make_sequence(bench, choice)),
       recorder(bench.model.config().layers, tokens),
-      policy_(choice.policy),
       stride_(std::max<std::size_t>(1, tokens / wanted_stretches)) {}
 
 void Follower::add(const TokenFidelity& token, bool is_long_gap, std::size_t index,
@@ -88,6 +87,13 @@ void TeacherForcing::read_prompt(Workbench& bench, std::span<const std::int32_t>
   };
   read(*whole_, 0);
   for (std::size_t i = 0; i < followers_.size(); ++i) read(*followers_[i], i + 1);
+  sample();
+}
+
+void TeacherForcing::sample() {
+  whole_->recorder.sample(whole_->sequence.cache, whole_->sequence.position);
+  for (const auto& follower : followers_)
+    follower->recorder.sample(follower->sequence.cache, follower->sequence.position);
 }
 
 void TeacherForcing::compare(std::int32_t target, bool is_long_gap, std::size_t index,
@@ -105,9 +111,7 @@ void TeacherForcing::step(Workbench& bench, std::int32_t token) {
   const std::vector<std::int32_t> tokens(batch.size(), token);
   const auto logits = bench.decoder.step(batch, tokens);
   std::copy(logits.begin(), logits.end(), logits_.begin());
-  whole_->recorder.sample(whole_->sequence.cache, whole_->sequence.position);
-  for (const auto& follower : followers_)
-    follower->recorder.sample(follower->sequence.cache, follower->sequence.position);
+  sample();
 }
 
 }  // namespace decoder

@@ -6,7 +6,6 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "fidelity.hpp"
@@ -18,7 +17,8 @@ namespace decoder {
 /// How one pruned cache follows the whole one over a text.
 class Follower {
  public:
-  /// @param tokens  tokens of the text, so that some sixty stretches are told apart over time
+  /// @param tokens  tokens of the text, so that about fifty stretches are told apart over time; a
+  ///                last one that is not full is left out there
   Follower(const Workbench& bench, const PolicyChoice& choice, std::size_t tokens);
   Follower(const Follower&) = delete;
   Follower& operator=(const Follower&) = delete;
@@ -32,17 +32,12 @@ class Follower {
   /// @param seen   tokens before it, prompt included
   void add(const TokenFidelity& token, bool is_long_gap, std::size_t index, std::size_t seen);
 
-  const FidelityTotals& overall() const { return overall_; }
-  const FidelityTotals& long_gap() const { return long_gap_; }
-  const std::string& policy() const { return policy_; }
-
   /// Totals, first difference, mean bytes, and both over time.
   nlohmann::json results() const;
 
  private:
   void close_stretch(std::size_t seen);
 
-  std::string policy_;
   std::size_t stride_;
   FidelityTotals overall_;
   FidelityTotals long_gap_;
@@ -73,6 +68,7 @@ class TeacherForcing {
   void read_prompt(Workbench& bench, std::span<const std::int32_t> prompt);
   void compare(std::int32_t target, bool is_long_gap, std::size_t index, std::size_t seen);
   void step(Workbench& bench, std::int32_t token);
+  void sample();
 
   std::unique_ptr<Follower> whole_;
   std::vector<std::unique_ptr<Follower>> followers_;

@@ -1,7 +1,6 @@
 #include "workbench.hpp"
 
 #include <algorithm>
-#include <array>
 #include <filesystem>
 #include <utility>
 
@@ -16,26 +15,12 @@ namespace {
 
 constexpr const char* demo_model = "build/models/SmolLM2-135M-Instruct.Q4_1.gguf";
 
-struct NamedPolicy {
-  std::string_view name;
-  std::string_view label;
-};
-
-constexpr std::array<NamedPolicy, 7> policies{{{"none", "Whole cache"},
-                                               {"lethe", "Lethe"},
-                                               {"h2o", "H2O"},
-                                               {"tova", "TOVA"},
-                                               {"snapkv", "SnapKV"},
-                                               {"streaming", "StreamingLLM"},
-                                               {"random", "Random"}}};
-
 std::string find_model(const ModelOptions& options) {
   if (!options.file.empty()) return options.file;
   if (std::filesystem::exists(demo_model)) return demo_model;
-  throw Error(
-      std::string("no model: give one with -m FILE.gguf, or run scripts/demo.sh once, which "
-                  "puts one at ") +
-      demo_model);
+  throw Error(std::string("no model at ") + demo_model +
+              " from here: give one with -m FILE.gguf, or run scripts/demo.sh once and then start "
+              "in the project's folder");
 }
 
 std::vector<std::int32_t> end_tokens(const Tokenizer& tokenizer) {
@@ -86,8 +71,11 @@ nlohmann::json Workbench::describe() const {
 
 Sequence make_sequence(const Workbench& bench, const PolicyChoice& choice) {
   const ModelConfig& config = bench.model.config();
-  Pruner pruner =
-      make_pruner(choice.policy, {.budget = choice.budget, .pinned = choice.pinned}, config);
+  // More than the run can fill would be memory for nothing, however large a budget is given; twice
+  // the run, since a policy needs room beside a pinned prompt.
+  const std::size_t budget = std::min(choice.budget, 2 * choice.capacity + 1024);
+  const PolicyOptions options{.budget = budget, .pinned = choice.pinned, .seed = choice.seed};
+  Pruner pruner = make_pruner(choice.policy, options, config);
   const bool is_whole = std::holds_alternative<std::monostate>(pruner);
   const std::size_t most = is_whole ? choice.capacity : std::min(choice.budget, choice.capacity);
   return {.cache = KVCache(config, bench.cache_type, most), .pruner = std::move(pruner)};
@@ -104,15 +92,6 @@ std::span<const float> read_tokens(Workbench& bench, Sequence& sequence,
     progress.advance(count);
   }
   return logits;
-}
-
-std::string policy_label(std::string_view policy) {
-  const auto* found = std::find_if(policies.begin(), policies.end(),
-                                   [policy](const auto& known) { return known.name == policy; });
-  if (found != policies.end()) return std::string(found->label);
-  std::string known;
-  for (const auto& each : policies) known += (known.empty() ? "" : ", ") + std::string(each.name);
-  throw Error("--policy " + one_line(policy) + ": unknown; choose among " + known);
 }
 
 void check_context(const Workbench& bench, std::size_t prompt, std::size_t generated) {

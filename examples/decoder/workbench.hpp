@@ -5,7 +5,6 @@
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "decoder.hpp"
@@ -39,6 +38,7 @@ struct PolicyChoice {
   std::size_t budget = 0;    ///< tokens per layer; unused by "none"
   std::size_t pinned = 0;    ///< first tokens that are never evicted
   std::size_t capacity = 0;  ///< most tokens the run will see
+  std::uint64_t seed = 1;    ///< of the random policy
 };
 
 /// An empty sequence under a policy.
@@ -51,9 +51,6 @@ Sequence make_sequence(const Workbench& bench, const PolicyChoice& choice);
 /// @return logits of the last token read, valid until the next call
 std::span<const float> read_tokens(Workbench& bench, Sequence& sequence,
                                    std::span<const std::int32_t> tokens, Progress& progress);
-
-/// "Whole cache", "Lethe", "H2O", ...; throws Error for an unknown policy, naming the known ones.
-std::string policy_label(std::string_view policy);
 
 /// Throws Error when a run of so many tokens does not fit the model's context.
 void check_context(const Workbench& bench, std::size_t prompt, std::size_t generated);

@@ -276,6 +276,61 @@ TEST_CASE("bench measures every point", "[commands]") {
   for (const json& point : points) CHECK(point.at("tokens_per_second") > 0.0);
 }
 
+TEST_CASE("a budget beyond any run holds everything", "[commands]") {
+  const Workplace place;
+  for (const char* budget : {"4294967295", "18446744073709551615"}) {
+    INFO(budget);
+    CHECK(place
+              .run(std::string("generate -m tiny.gguf -p ABC -n 20 --pinned --json g.json "
+                               "--policy lethe --budget ") +
+                   budget)
+              .status == 0);
+    CHECK(place.read_json("g.json").at("runs").at(0).at("rounds").at("pruned") == 0);
+  }
+}
+
+TEST_CASE("a budget too small for one point of a bench is refused before any is measured",
+          "[commands]") {
+  const Workplace place;
+  check_refused(
+      place.run("bench -m tiny.gguf -c 400000,4 -n 4 --budget 25% --json b.json", "timeout 20"),
+      "budget of 2 tokens");
+}
+
+TEST_CASE("one token has figures", "[commands]") {
+  const Workplace place;
+  place.write("text.txt", text(50));
+  REQUIRE(place.run("perplexity -m tiny.gguf -f text.txt -n 1 --budget 64 --json p.json").status ==
+          0);
+  const json results = place.read_json("p.json");
+  CHECK(results.at("fidelity").at("mean_kept") > 0.0);
+  CHECK(results.at("whole_mean_bytes") > 0.0);
+}
+
+TEST_CASE("the random policy draws by the seed", "[commands]") {
+  const Workplace place;
+  place.write("text.txt", text(300));
+  const auto divergence = [&](const char* seed) {
+    const Outcome outcome =
+        place.run(std::string("compare -m tiny.gguf -f text.txt --budget 64 --policy random "
+                              "--report '' --json r.json --seed ") +
+                  seed);
+    CHECK(outcome.status == 0);
+    const json results = place.read_json("r.json");
+    return results.at("runs").at(1).at("fidelity").at("overall").at("mean_divergence");
+  };
+  const json first = divergence("1");
+  CHECK(divergence("2") != first);
+  CHECK(divergence("1") == first);
+}
+
+TEST_CASE("output that cannot be written is no success", "[commands]") {
+  const Workplace place;
+  const std::string full = "sh -c '\"$0\" \"$@\" >/dev/full'";
+  check_refused(place.run("generate -m tiny.gguf -p ABC -n 3", full), "could not be written");
+  check_refused(place.run("--help", full), "could not be written");
+}
+
 TEST_CASE("what cannot be done is refused in one line", "[commands]") {
   const Workplace place;
   const std::string generate = "generate -m tiny.gguf -p ABC ";
@@ -331,7 +386,7 @@ TEST_CASE("Ctrl-C ends a run with what it has", "[commands]") {
   const Outcome outcome = place.run(
       "compare -m tiny.gguf -p ABC -n 1000000 --budget 64 --policy streaming --report r.html "
       "--json r.json",
-      "timeout --preserve-status -s INT 1");
+      "timeout --foreground --preserve-status -s INT 1");
   INFO(outcome.errors);
   CHECK(outcome.status == 130);
   const json results = place.read_json("r.json");

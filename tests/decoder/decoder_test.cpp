@@ -113,7 +113,7 @@ TEST_CASE("logits of the last token are those of all tokens") {
 
 TEST_CASE("under every policy no layer ever exceeds its bound, prompt included") {
   const Model model = tiny("llama", gguf::TensorType::Q4_0);
-  for (const std::string_view policy : policy_names()) {
+  for (const auto& [policy, label] : known_policies()) {
     if (policy == "none") continue;
     INFO(policy);
     Decoder decoder(model, 2);
