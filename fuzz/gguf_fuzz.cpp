@@ -70,7 +70,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const gguf::File file = gguf::File::open(path);
     touch(file);
     attempt([&] { use_tokenizer(file); });
-    attempt([&] { apply_chat_template(file, "hello", "be brief"); });
+    attempt([&] {
+      apply_chat_template(file, "hello", "be brief");
+      later_chat_turn(file, "more");
+    });
     attempt([&] { ModelConfig::read(file); });
   });
   return 0;
