@@ -28,18 +28,20 @@ using VI = hn::Vec<DI>;
 constexpr std::size_t widest_tile = HWY_MAX_BYTES == 64 ? 8 : 4;
 
 // What a quantised format needs to know at compile time.
-template <bool Nibbles, int Offset, std::size_t Scales, bool Minimum, bool Wide>
+template <bool Nibbles, int Offset, std::size_t Scales, bool Minimum, bool Wide, bool Steps>
 struct Integers {
   static constexpr bool nibbles = Nibbles;
   static constexpr int offset = Offset;
   static constexpr std::size_t scales = Scales;
   static constexpr bool minimum = Minimum;
   static constexpr bool wide = Wide;  // integers above 127: two products overflow 16 bits
+  static constexpr bool steps = Steps;
 };
-using Q4 = Integers<true, 8, 1, false, false>;
-using Q4Min = Integers<true, 0, 1, true, false>;
-using Q6 = Integers<false, 32, 2, false, false>;
-using Q8 = Integers<false, 128, 1, false, true>;
+using Q4 = Integers<true, 8, 1, false, false, false>;
+using Q4Min = Integers<true, 0, 1, true, false, false>;
+using Q4K = Integers<true, 0, 1, true, false, true>;
+using Q6K = Integers<false, 32, 2, false, false, true>;
+using Q8 = Integers<false, 128, 1, false, true, false>;
 
 // sum + the four products of unsigned bytes w and signed bytes x in each lane.
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3_DL
@@ -166,12 +168,26 @@ HWY_INLINE void dot_columns(const std::byte* weights, const std::int8_t* x, Sums
   }
 }
 
+// The scales or minimums at `index` of those that begin at `from`, in the units of kind 0 or 1.
+template <class F>
+HWY_INLINE VF load_scales(const Lanes& at, const std::byte* from, std::size_t index,
+                          std::size_t block, std::size_t kind) {
+  if constexpr (F::steps) {
+    const hn::Rebind<std::int8_t, DF> bytes;
+    const auto* steps = reinterpret_cast<const std::int8_t*>(from) + index * panel_rows + at.lane;
+    const auto* units = reinterpret_cast<const std::uint16_t*>(at.panel + at.layout->units);
+    const VF unit = load_halves(units + (block / unit_blocks * 2 + kind) * panel_rows + at.lane);
+    return hn::Mul(hn::ConvertTo(DF(), hn::PromoteTo(DI(), hn::LoadU(bytes, steps))), unit);
+  } else {
+    return load_halves(reinterpret_cast<const std::uint16_t*>(from) + index * panel_rows + at.lane);
+  }
+}
+
 // What a weight is when its integer is 0.
 template <class F>
 HWY_INLINE VF minimum_of(const Lanes& at, std::size_t block, VF scale) {
   if constexpr (!F::minimum) return hn::Mul(scale, hn::Set(DF(), -float{F::offset}));
-  const auto* minimums = reinterpret_cast<const std::uint16_t*>(at.panel + at.layout->minimums);
-  return load_halves(minimums + block * panel_rows + at.lane);
+  return load_scales<F>(at, at.panel + at.layout->minimums, block, block, 1);
 }
 
 // Sum of a token's integers over the columns that share scale `part`.
@@ -195,8 +211,7 @@ HWY_INLINE void add_part(const Lanes& at, const Activations& in, std::size_t fir
   const std::byte* weights = at.panel + at.layout->integers + block * block_bytes + at.lane * 4;
   dot_columns<F, Tokens>(weights + part * columns * panel_rows,
                          in.bytes + first * token_block_bytes + part * columns, sums);
-  const auto* scales = reinterpret_cast<const std::uint16_t*>(at.panel);
-  const VF scale = load_halves(scales + (block * F::scales + part) * panel_rows + at.lane);
+  const VF scale = load_scales<F>(at, at.panel, block * F::scales + part, block, 0);
   const VF minimum = minimum_of<F>(at, block, scale);
   for (std::size_t t = 0; t < Tokens; ++t) {
     const VI sum = hn::Add(hn::ShiftLeft<8>(sums.high[t]), sums.low[t]);
@@ -320,8 +335,10 @@ void multiply(const Matrix& matrix, const Activations& in, std::size_t first_pan
       return run(Q4());
     case Format::q4_min:
       return run(Q4Min());
-    case Format::q6:
-      return run(Q6());
+    case Format::q4_k:
+      return run(Q4K());
+    case Format::q6_k:
+      return run(Q6K());
     case Format::q8:
       return run(Q8());
   }

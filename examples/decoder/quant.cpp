@@ -16,7 +16,17 @@ struct Block {
   std::array<std::uint8_t, block_columns> quants{};
   std::array<float, 2> scales{};
   float minimum = 0;
+  // Of formats with steps, which make scales and minimum:
+  std::array<float, 2> units{};
+  std::array<int, 2> steps{};
+  int minimum_steps = 0;
 };
+
+void apply_steps(Block& block) noexcept {
+  for (std::size_t i = 0; i < 2; ++i)
+    block.scales[i] = block.units[0] * static_cast<float>(block.steps[i]);
+  block.minimum = block.units[1] * static_cast<float>(block.minimum_steps);
+}
 
 std::uint8_t byte_at(const std::byte* data, std::size_t index) noexcept {
   return std::to_integer<std::uint8_t>(data[index]);
@@ -77,9 +87,10 @@ Block read_q4_k(const std::byte* row, std::size_t index) noexcept {
   const std::byte* data = row + index / 8 * 144;
   const std::size_t part = index % 8;
   const ScaleAndMinimum six = read_six_bits(data + 4, part);
-  const float scale = half_at(data) * static_cast<float>(six.scale);
-  Block block{.scales = {scale, scale},
-              .minimum = -half_at(data + 2) * static_cast<float>(six.minimum)};
+  Block block{.units = {half_at(data), -half_at(data + 2)},
+              .steps = {six.scale, six.scale},
+              .minimum_steps = six.minimum};
+  apply_steps(block);
   const unsigned shift = part % 2 == 0 ? 0 : 4;
   for (std::size_t i = 0; i < block_columns; ++i) {
     block.quants[i] = (byte_at(data, 16 + part / 2 * 32 + i) >> shift) & 15u;
@@ -100,10 +111,10 @@ Block read_q6_k(const std::byte* row, std::size_t index) noexcept {
     const unsigned top = (byte_at(high, i) >> (2 * quarter)) & 3u;
     block.quants[i] = static_cast<std::uint8_t>(bits | top << 4);
   }
-  for (std::size_t i = 0; i < 2; ++i) {
-    const auto scale = static_cast<std::int8_t>(byte_at(data, 192 + part * 2 + i));
-    block.scales[i] = half_at(data + 208) * static_cast<float>(scale);
-  }
+  block.units[0] = half_at(data + 208);
+  for (std::size_t i = 0; i < 2; ++i)
+    block.steps[i] = static_cast<std::int8_t>(byte_at(data, 192 + part * 2 + i));
+  apply_steps(block);
   return block;
 }
 
@@ -133,10 +144,11 @@ Format format_of(TensorType type) noexcept {
     case TensorType::Q4_0:
       return Format::q4;
     case TensorType::Q4_1:
-    case TensorType::Q4_K:
       return Format::q4_min;
+    case TensorType::Q4_K:
+      return Format::q4_k;
     case TensorType::Q6_K:
-      return Format::q6;
+      return Format::q6_k;
     case TensorType::Q8_0:
       return Format::q8;
   }
@@ -147,7 +159,7 @@ float offset_of(Format format) noexcept {
   switch (format) {
     case Format::q4:
       return 8;
-    case Format::q6:
+    case Format::q6_k:
       return 32;
     case Format::q8:
       return 128;
@@ -160,9 +172,13 @@ bool is_float(Format format) noexcept {
   return format == Format::f32 || format == Format::f16 || format == Format::bf16;
 }
 
-bool has_nibbles(Format format) noexcept {
-  return format == Format::q4 || format == Format::q4_min;
+bool has_minimums(Format format) noexcept {
+  return format == Format::q4_min || format == Format::q4_k;
 }
+
+bool has_nibbles(Format format) noexcept { return format == Format::q4 || has_minimums(format); }
+
+bool has_steps(Format format) noexcept { return format == Format::q4_k || format == Format::q6_k; }
 
 void put_half(std::byte* out, std::size_t index, float value) noexcept {
   const std::uint16_t half = float_to_half(value);
@@ -178,6 +194,26 @@ void put_integers(const Block& block, bool nibbles, std::byte* out, std::size_t 
   }
 }
 
+// Writes the scales, minimum and units of block `b` of row `r` of a panel.
+void put_scales(const Block& block, const Matrix& matrix, std::size_t b, std::size_t r,
+                std::byte* panel) noexcept {
+  const PanelLayout& layout = matrix.layout;
+  const bool steps = has_steps(matrix.format);
+  const auto put = [&](std::byte* out, std::size_t index, float value, int count) {
+    if (steps) {
+      out[index * panel_rows + r] = static_cast<std::byte>(count);
+    } else {
+      put_half(out, index * panel_rows + r, value);
+    }
+  };
+  for (std::size_t i = 0; i < layout.scales_per_block; ++i)
+    put(panel, b * layout.scales_per_block + i, block.scales[i], block.steps[i]);
+  if (has_minimums(matrix.format))
+    put(panel + layout.minimums, b, block.minimum, block.minimum_steps);
+  for (std::size_t i = 0; steps && i < 2; ++i)
+    put_half(panel + layout.units, (b / unit_blocks * 2 + i) * panel_rows + r, block.units[i]);
+}
+
 void pack_blocks(const gguf::Tensor& tensor, const Matrix& matrix, std::size_t row,
                  std::byte* panel) noexcept {
   const PanelLayout& layout = matrix.layout;
@@ -187,12 +223,7 @@ void pack_blocks(const gguf::Tensor& tensor, const Matrix& matrix, std::size_t r
   const std::size_t r = row % panel_rows;
   for (std::size_t b = 0; b < layout.blocks; ++b) {
     const Block block = read_block(tensor.type, source, b);
-    for (std::size_t i = 0; i < layout.scales_per_block; ++i) {
-      put_half(panel, (b * layout.scales_per_block + i) * panel_rows + r, block.scales[i]);
-    }
-    if (matrix.format == Format::q4_min) {
-      put_half(panel + layout.minimums, b * panel_rows + r, block.minimum);
-    }
+    put_scales(block, matrix, b, r, panel);
     put_integers(block, nibbles, panel + layout.integers + b * block_bytes, r);
   }
 }
@@ -222,11 +253,13 @@ PanelLayout float_layout(std::size_t columns, std::size_t width) noexcept {
 PanelLayout panel_layout(Format format, std::size_t columns) noexcept {
   if (is_float(format)) return float_layout(columns, format == Format::f32 ? 4 : 2);
   PanelLayout layout{.blocks = columns / block_columns,
-                     .scales_per_block = format == Format::q6 ? 2u : 1u};
-  const std::size_t half_bytes = panel_rows * sizeof(std::uint16_t);
-  layout.minimums = round_up(layout.blocks * layout.scales_per_block * half_bytes, 64);
-  const std::size_t minimums = format == Format::q4_min ? layout.blocks * half_bytes : 0;
-  layout.integers = round_up(layout.minimums + minimums, 64);
+                     .scales_per_block = format == Format::q6_k ? 2u : 1u};
+  const std::size_t scale_bytes = panel_rows * (has_steps(format) ? 1 : sizeof(std::uint16_t));
+  const std::size_t minimums = has_minimums(format) ? layout.blocks * scale_bytes : 0;
+  const std::size_t units = has_steps(format) ? layout.blocks / unit_blocks * 2 : 0;
+  layout.minimums = round_up(layout.blocks * layout.scales_per_block * scale_bytes, 64);
+  layout.units = round_up(layout.minimums + minimums, 64);
+  layout.integers = round_up(layout.units + units * panel_rows * sizeof(std::uint16_t), 64);
   const std::size_t bytes = has_nibbles(format) ? columns / 2 : columns;
   layout.bytes = layout.integers + bytes * panel_rows;
   return layout;

@@ -87,12 +87,10 @@ double tolerance(TensorType type) {
     case TensorType::Q4_0:
     case TensorType::Q4_1:
       return 1e-4;
+    case TensorType::Q4_K:
+    case TensorType::Q6_K:
     case TensorType::Q8_0:
       return 5e-4;
-    case TensorType::Q6_K:
-      return 3e-3;
-    case TensorType::Q4_K:
-      return 6e-3;
   }
   return 0;
 }
