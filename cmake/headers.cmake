@@ -24,8 +24,10 @@ set(LETHE_HEADERS
     lethe/deferred.hpp
     lethe/drafts.hpp
     lethe/slot_table.hpp
+    lethe/unit_keys.hpp
     lethe/score/random.hpp
     lethe/score/rasr.hpp
+    lethe/score/supersession.hpp
     lethe/score/window.hpp
     lethe/budget/breakpoint.hpp
     lethe/budget/hoyer.hpp

@@ -24,7 +24,7 @@ class Deaf : public lethe::NoScore {
 struct KeyScorer : lethe::NoScore {
   using NoScore::NoScore;
   template <class Cache>
-  void read(const Cache&, std::size_t) {}
+  void read(const Cache&, std::size_t, std::size_t, std::span<const lethe::Position>) {}
 };
 
 }  // namespace

@@ -32,6 +32,7 @@
 #include "lethe/score.hpp"
 #include "lethe/score/random.hpp"
 #include "lethe/score/rasr.hpp"
+#include "lethe/score/supersession.hpp"
 #include "lethe/score/window.hpp"
 #include "lethe/selection.hpp"
 #include "lethe/sequence_state.hpp"
@@ -40,4 +41,5 @@
 #include "lethe/state_blob.hpp"
 #include "lethe/subnormals.hpp"
 #include "lethe/trace.hpp"
+#include "lethe/unit_keys.hpp"
 #include "lethe/version.hpp"

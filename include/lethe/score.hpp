@@ -56,10 +56,12 @@ concept TokenScorer = std::copyable<Scorer> &&
   { constant.valid() } -> std::same_as<bool>;
 };
 
-/// A scorer that needs keys, values or queries: before it scores a layer it is shown the cache.
+/// A scorer that needs keys or values: before it scores a layer it is shown the cache, once for
+/// each group, with the position of every slot.
 template <class Scorer, class Cache>
-concept CacheReadingScorer = requires(Scorer scorer, const Cache& cache, std::size_t layer) {
-  scorer.read(cache, layer);
+concept CacheReadingScorer = requires(Scorer scorer, const Cache& cache, std::size_t index,
+                                      std::span<const Position> positions) {
+  scorer.read(cache, index, index, positions);
 };
 
 /// Packs one row of a scorer's state along with its slots, and clears what lies behind the kept

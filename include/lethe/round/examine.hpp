@@ -131,8 +131,15 @@ class Examination {
       return false;
     }
     state_.flush_layer(cache_, job.layer);
-    if constexpr (CacheReadingScorer<Scorer, Cache>) state_.scorer.read(cache_, job.layer);
+    if constexpr (CacheReadingScorer<Scorer, Cache>) show_cache(job.layer);
     return true;
+  }
+
+  void show_cache(std::size_t layer) {
+    const bool apart = state_.config.scope == Scope::head;
+    for (std::size_t group = 0; group < state_.config.groups; ++group) {
+      state_.scorer.read(cache_, layer, group, state_.slots.positions(layer, apart ? group : 0));
+    }
   }
 
   /// One plan for all layers: examined as one layer, held back when any of them cannot move.

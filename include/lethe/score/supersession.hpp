@@ -1,0 +1,190 @@
+/// Supersession: a token whose key a newer token repeats is stale, whatever attention it still
+/// gets.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+#include "lethe/score.hpp"
+#include "lethe/unit_keys.hpp"
+
+namespace lethe {
+
+/// Settings of Superseded.
+template <class Scorer>
+struct SupersededConfig {
+  /// What the tokens that are not superseded are scored by.
+  typename Scorer::Config score{};
+  KeyShape keys{};
+  /// Cosine of two keys from which on the newer one supersedes the older.
+  float threshold = 0.9f;
+};
+
+/// Scores by another scorer, but tokens that a newer one supersedes go first. Two tokens are as
+/// near as the mean, over the group's KV heads, of the cosines of their keys without rotation. With
+/// one group all heads count together; with a group for each KV head, each by itself. Memory: 4
+/// bytes a slot and group beside the inner scorer's. A round compares the tokens that came since
+/// the last one with all older ones: O(new x tokens x channels).
+template <TokenScorer Scorer>
+class Superseded {
+ public:
+  using Config = SupersededConfig<Scorer>;
+  static constexpr bool reads_mass = Scorer::reads_mass;
+  static constexpr std::string_view name = "superseded";
+
+  /// Throws std::invalid_argument unless groups is 1 or keys.kv_heads, and 0 < threshold <= 1.
+  Superseded(const Config& config, const ScoreShape& shape)
+      : shape_(shape),
+        heads_(config.keys.kv_heads / shape.groups),
+        threshold_(nearness(checked(config, shape).threshold)),
+        scorer_(config.score, shape),
+        keys_(config.keys, heads_, shape.slots),
+        columns_(key_tile * keys_.width(heads_), 0.0f),
+        compared_(shape.layers * shape.groups, 0),
+        nearest_(shape.layers * shape.groups * shape.slots, 0.0f) {}
+
+  void record(std::size_t layer, std::size_t group, std::int64_t query, std::size_t first_slot,
+              std::span<const float> mass) {
+    scorer_.record(layer, group, query, first_slot, mass);
+  }
+
+  void advance(std::size_t queries) { scorer_.advance(queries); }
+
+  /// Compares the tokens that are new since the last call with all older ones.
+  template <KeyReadableCache Cache>
+  void read(const Cache& cache, std::size_t layer, std::size_t group,
+            std::span<const Position> positions) {
+    std::int64_t& compared = compared_[layer * shape_.groups + group];
+    const std::span<const float> rows = keys_.read(cache, layer, group * heads_, heads_, positions);
+    const std::span<float> nearest = row_of(layer, group);
+    for (std::size_t begin = 0; begin < positions.size(); begin += key_tile) {
+      const std::size_t count = std::min(key_tile, positions.size() - begin);
+      transpose(rows, begin, count);
+      for (std::size_t slot = 0; slot < positions.size(); ++slot) {
+        if (static_cast<std::int64_t>(positions[slot]) < compared) continue;
+        compare(rows.subspan(slot * width(), width()), positions[slot],
+                positions.subspan(begin, count), nearest.subspan(begin, count));
+      }
+    }
+    for (const Position position : positions) {
+      compared = std::max(compared, static_cast<std::int64_t>(position) + 1);
+    }
+  }
+
+  /// O(n) beside the inner scorer's.
+  [[nodiscard]] LETHE_EXACT std::span<const float> score(std::size_t layer, std::size_t group,
+                                                         std::span<const Position> positions,
+                                                         std::span<float> scratch) {
+    LETHE_EXACT_BODY
+    const std::span<const float> scores = scorer_.score(layer, group, positions, scratch);
+    const std::span<const float> nearest = row_of(layer, group);
+    for (std::size_t i = 0; i < positions.size(); ++i) {
+      scratch[i] = scores[i] * (nearest[i] >= threshold_ ? superseded_share : 1.0f);
+    }
+    return scratch.first(positions.size());
+  }
+
+  void keep(const EvictionPlan& plan, std::size_t group) {
+    scorer_.keep(plan, group);
+    keep_row(row_of(plan.layer, group), plan);
+  }
+
+  void forget(std::size_t layer, std::size_t group, Slot slot) {
+    scorer_.forget(layer, group, slot);
+    row_of(layer, group)[slot] = 0.0f;
+  }
+
+  void reset() {
+    scorer_.reset();
+    std::fill(compared_.begin(), compared_.end(), 0);
+    std::fill(nearest_.begin(), nearest_.end(), 0.0f);
+  }
+
+  template <class Archive, class Self>
+  static void archive(Archive& archive, Self& self) {
+    Scorer::archive(archive, self.scorer_);
+    archive(self.compared_);
+    archive(self.nearest_);
+  }
+
+  [[nodiscard]] bool valid() const {
+    const bool near = std::all_of(nearest_.begin(), nearest_.end(),
+                                  [](float value) { return value >= 0.0f && value <= 1.01f; });
+    const bool past = std::all_of(compared_.begin(), compared_.end(), [](std::int64_t position) {
+      return position >= 0 && position <= std::int64_t{all_heads};
+    });
+    return near && past && scorer_.valid();
+  }
+
+ private:
+  static constexpr std::size_t key_tile = 16;
+  // Small enough to come behind every token that is not superseded, and keep the order of those
+  // that are.
+  static constexpr float superseded_share = 0x1p-60f;
+
+  /// Cosines are kept as shares of 1, so that 0 means that no newer token has been seen.
+  [[nodiscard]] static float nearness(float cosine) { return 0.5f + 0.5f * cosine; }
+
+  [[nodiscard]] static const Config& checked(const Config& config, const ScoreShape& shape) {
+    detail::require(config.threshold > 0.0f && config.threshold <= 1.0f, "threshold",
+                    config.threshold, "choose a cosine above 0 and at most 1");
+    detail::require(shape.groups == 1 || shape.groups == config.keys.kv_heads, "groups",
+                    shape.groups, "choose 1 or keys.kv_heads");
+    return config;
+  }
+
+  [[nodiscard]] std::size_t width() const { return keys_.width(heads_); }
+
+  [[nodiscard]] std::span<float> row_of(std::size_t layer, std::size_t group) {
+    return std::span(nearest_).subspan((layer * shape_.groups + group) * shape_.slots,
+                                       shape_.slots);
+  }
+
+  /// A tile of rows to columns, so that one channel of many keys lies side by side.
+  void transpose(std::span<const float> rows, std::size_t begin, std::size_t count) {
+    for (std::size_t k = 0; k < count; ++k) {
+      const std::span<const float> row = rows.subspan((begin + k) * width(), width());
+      for (std::size_t c = 0; c < row.size(); ++c) columns_[c * key_tile + k] = row[c];
+    }
+  }
+
+  /// One new token against the tile.
+  LETHE_EXACT void compare(std::span<const float> key, Position position,
+                           std::span<const Position> positions, std::span<float> nearest) const {
+    LETHE_EXACT_BODY
+    std::array<float, key_tile> sums{};
+    for (std::size_t c = 0; c < key.size(); ++c) {
+      const float* LETHE_RESTRICT column = columns_.data() + c * key_tile;
+      const float channel = key[c];
+      for (std::size_t k = 0; k < key_tile; ++k) {
+        sums[k] = sums[k] + LETHE_PRODUCT(channel, column[k]);
+      }
+    }
+    const float share = 0.5f / static_cast<float>(heads_);
+    for (std::size_t k = 0; k < positions.size(); ++k) {
+      if (positions[k] >= position) continue;
+      const float near = 0.5f + LETHE_PRODUCT(sums[k], share);
+      nearest[k] = nearest[k] < near ? near : nearest[k];
+    }
+  }
+
+  ScoreShape shape_;
+  /// KV heads of a group.
+  std::size_t heads_;
+  float threshold_;
+  Scorer scorer_;
+  UnitKeys keys_;
+  std::vector<float> columns_;
+  /// Tokens below this position have been compared with all older ones.
+  std::vector<std::int64_t> compared_;
+  std::vector<float> nearest_;
+};
+static_assert(TokenScorer<Superseded<NoScore>>);
+
+}  // namespace lethe

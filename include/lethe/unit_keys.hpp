@@ -1,0 +1,111 @@
+/// Keys as scores compare them: rotation undone, each head brought to length 1.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "lethe/cache_view.hpp"
+
+namespace lethe {
+
+/// Which channels a rotation turns together.
+enum class RotaryPairs : std::uint8_t {
+  /// 2c and 2c + 1 (GGUF's llama).
+  neighbours,
+  /// c and c + pairs (GPT-NeoX, Hugging Face).
+  halves,
+};
+
+/// How the keys of a cache lie and turn.
+struct KeyShape {
+  std::size_t kv_heads = 0;
+  /// Channels of a head.
+  std::size_t head_dimension = 0;
+  /// Radians by which one position turns each pair of channels; empty: keys are not rotated.
+  std::vector<float> frequencies;
+  RotaryPairs pairs = RotaryPairs::neighbours;
+
+  bool operator==(const KeyShape&) const = default;
+};
+
+/// Reads a layer's keys, one row a token with its heads side by side. Nothing is allocated after
+/// construction.
+class UnitKeys {
+ public:
+  /// Throws std::invalid_argument when kv_heads or head_dimension is 0, or frequencies turn more
+  /// channels than there are. heads: those of a row.
+  UnitKeys(const KeyShape& shape, std::size_t heads, std::size_t slots)
+      : shape_(checked(shape)), rows_(slots * heads * shape.head_dimension, 0.0f) {}
+
+  /// Floats of a row.
+  [[nodiscard]] std::size_t width(std::size_t heads) const { return heads * shape_.head_dimension; }
+
+  /// The rows of `heads` heads from `first_head` on; positions has one entry a token.
+  /// O(tokens x width).
+  template <KeyReadableCache Cache>
+  [[nodiscard]] std::span<const float> read(const Cache& cache, std::size_t layer,
+                                            std::size_t first_head, std::size_t heads,
+                                            std::span<const Position> positions) {
+    const std::size_t row = width(heads);
+    for (std::size_t slot = 0; slot < positions.size(); ++slot) {
+      for (std::size_t head = 0; head < heads; ++head) {
+        const std::span<float> key = std::span(rows_).subspan(
+            slot * row + head * shape_.head_dimension, shape_.head_dimension);
+        cache.read_keys(layer, first_head + head, slot, key);
+        turn_back(key, positions[slot]);
+        normalise(key);
+      }
+    }
+    return std::span<const float>(rows_).first(positions.size() * row);
+  }
+
+ private:
+  [[nodiscard]] static const KeyShape& checked(const KeyShape& shape) {
+    detail::require(shape.kv_heads >= 1, "keys.kv_heads", shape.kv_heads,
+                    "give the KV heads of the cache");
+    detail::require(shape.head_dimension >= 1, "keys.head_dimension", shape.head_dimension,
+                    "give the channels of a head");
+    detail::require(2 * shape.frequencies.size() <= shape.head_dimension, "keys.frequencies",
+                    shape.frequencies.size(), "give one for each pair of channels at most");
+    return shape;
+  }
+
+  void turn_back(std::span<float> key, Position position) const {
+    const std::size_t pairs = shape_.frequencies.size();
+    const bool halves = shape_.pairs == RotaryPairs::halves;
+    for (std::size_t c = 0; c < pairs; ++c) {
+      const double angle =
+          static_cast<double>(position) * static_cast<double>(shape_.frequencies[c]);
+      float& x = key[halves ? c : 2 * c];
+      float& y = key[halves ? c + pairs : 2 * c + 1];
+      rotate(x, y, static_cast<float>(std::cos(angle)), static_cast<float>(-std::sin(angle)));
+    }
+  }
+
+  LETHE_EXACT static void rotate(float& x, float& y, float cosine, float sine) {
+    LETHE_EXACT_BODY
+    const float turned = LETHE_PRODUCT(x, cosine) - LETHE_PRODUCT(y, sine);
+    y = LETHE_PRODUCT(x, sine) + LETHE_PRODUCT(y, cosine);
+    x = turned;
+  }
+
+  /// A key of zeros stays one: it is near no other.
+  LETHE_EXACT static void normalise(std::span<float> key) {
+    LETHE_EXACT_BODY
+    double sum = 0;
+    for (const float channel : key) {
+      sum = sum + static_cast<double>(channel) * static_cast<double>(channel);
+    }
+    const float factor = sum > 0 ? static_cast<float>(1.0 / std::sqrt(sum)) : 0.0f;
+    detail::scale(key, factor);
+  }
+
+  KeyShape shape_;
+  std::vector<float> rows_;
+};
+
+}  // namespace lethe
