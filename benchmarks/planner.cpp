@@ -51,7 +51,7 @@ class Round {
     job.budget = allocator_.budget(planner_.view(job, 1, scores, positions, true));
     job.tokens = std::max(std::min(job.budget.tokens, job.limit), job.protected_tokens);
     const std::span<const lethe::Slot> kept =
-        planner_.select_guarded(job, scores, positions, true, 1.0, kept_);
+        planner_.select_guarded(job, scores, positions, true, 1.0, std::identity(), kept_);
     const lethe::EvictionPlan plan{.tokens = static_cast<std::uint32_t>(n_),
                                    .first_move = lethe::first_move_of(kept),
                                    .kept = kept,
