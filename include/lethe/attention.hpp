@@ -102,68 +102,51 @@ namespace detail {
 inline constexpr std::size_t mass_tile = 1024;
 using MassTile = std::array<float, mass_tile>;
 
-/// out[i] = row[i], or out[i] += row[i] when `adds`.
-template <class Element>
-LETHE_EXACT inline void put_row(float* LETHE_RESTRICT out, const Element* LETHE_RESTRICT row,
-                                std::size_t stride, std::size_t count, bool adds) {
+/// Columns of a turn of add_rows: a cache line of floats, whose sums stay in registers.
+inline constexpr std::size_t column_block = 16;
+
+/// out[i] += row 0, row 1, ... one after another: one read and one write of `out` serve all rows,
+/// and no line of a row is asked for twice.
+template <std::size_t Rows, class Element>
+LETHE_EXACT inline void add_rows(float* LETHE_RESTRICT out, const Element* LETHE_RESTRICT row,
+                                 std::size_t head_stride, std::size_t count) {
   LETHE_EXACT_BODY
-  if (adds) {
-    for (std::size_t i = 0; i < count; ++i) out[i] = out[i] + to_float(row[i * stride]);
-  } else {
-    for (std::size_t i = 0; i < count; ++i) out[i] = to_float(row[i * stride]);
+  std::size_t i = 0;
+  LETHE_LOOP_AS_WRITTEN
+  for (; i + column_block <= count; i += column_block) {
+    std::array<float, column_block> sums;
+    for (std::size_t j = 0; j < column_block; ++j) sums[j] = out[i + j];
+    for (std::size_t h = 0; h < Rows; ++h) {
+      const Element* values = row + h * head_stride + i;
+      for (std::size_t j = 0; j < column_block; ++j) sums[j] = sums[j] + to_float(values[j]);
+    }
+    for (std::size_t j = 0; j < column_block; ++j) out[i + j] = sums[j];
+  }
+  for (; i < count; ++i) {
+    for (std::size_t h = 0; h < Rows; ++h) out[i] = out[i] + to_float(row[h * head_stride + i]);
   }
 }
 
 template <class Element>
-[[nodiscard]] LETHE_EXACT inline float sum_of_four(const Element* LETHE_RESTRICT row,
-                                                   std::size_t stride) {
+LETHE_EXACT inline void add_strided_row(float* LETHE_RESTRICT out,
+                                        const Element* LETHE_RESTRICT row, std::size_t stride,
+                                        std::size_t count) {
   LETHE_EXACT_BODY
-  return (to_float(row[0]) + to_float(row[stride])) +
-         (to_float(row[2 * stride]) + to_float(row[3 * stride]));
+  for (std::size_t i = 0; i < count; ++i) out[i] = out[i] + to_float(row[i * stride]);
 }
 
-/// Four rows at once: one read and one write of `out` serve four heads.
-template <class Element>
-LETHE_EXACT inline void put_four_rows(float* LETHE_RESTRICT out, const Element* LETHE_RESTRICT row,
-                                      std::size_t head_stride, std::size_t count, bool adds) {
-  LETHE_EXACT_BODY
-  if (adds) {
-    for (std::size_t i = 0; i < count; ++i) out[i] = out[i] + sum_of_four(row + i, head_stride);
-  } else {
-    for (std::size_t i = 0; i < count; ++i) out[i] = sum_of_four(row + i, head_stride);
-  }
-}
-
-/// Eight rows at once, summed in the order in which twice four would be.
-template <class Element>
-LETHE_EXACT inline void add_eight_rows(float* LETHE_RESTRICT out, const Element* LETHE_RESTRICT row,
-                                       std::size_t head_stride, std::size_t count) {
-  LETHE_EXACT_BODY
-  const Element* next = row + 4 * head_stride;
-  for (std::size_t i = 0; i < count; ++i) {
-    out[i] = (out[i] + sum_of_four(row + i, head_stride)) + sum_of_four(next + i, head_stride);
-  }
-}
-
-/// Sums `heads` rows that start at `data` into out.
+/// Sums `heads` rows that start at `data` into out, in the order of heads.
 template <class Element>
 void sum_heads(float* out, const Element* data, std::size_t heads, std::size_t head_stride,
                std::size_t column_stride, std::size_t count) {
+  std::fill_n(out, count, 0.0f);
   std::size_t head = 0;
+  const auto row = [&] { return data + head * head_stride; };
   if (column_stride == 1) {
-    if (heads % 8 == 0) {
-      std::fill_n(out, count, 0.0f);
-      for (; head < heads; head += 8) {
-        add_eight_rows(out, data + head * head_stride, head_stride, count);
-      }
-    }
-    for (; head + 4 <= heads; head += 4) {
-      put_four_rows(out, data + head * head_stride, head_stride, count, head != 0);
-    }
+    for (; head + 8 <= heads; head += 8) add_rows<8>(out, row(), head_stride, count);
+    for (; head + 2 <= heads; head += 2) add_rows<2>(out, row(), head_stride, count);
   }
-  for (; head < heads; ++head) {
-    put_row(out, data + head * head_stride, column_stride, count, head != 0);
-  }
+  for (; head < heads; ++head) add_strided_row(out, row(), column_stride, count);
 }
 
 /// A row's logits, scaled and soft-capped.

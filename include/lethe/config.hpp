@@ -45,6 +45,13 @@ namespace lethe::detail {
 #define LETHE_PRODUCT(a, b) ((a) * (b))
 #endif
 
+// Before a loop whose body is already a vector's work: clang would vectorise over its turns instead.
+#if defined(__clang__)
+#define LETHE_LOOP_AS_WRITTEN _Pragma("clang loop vectorize(disable)")
+#else
+#define LETHE_LOOP_AS_WRITTEN
+#endif
+
 #if defined(__GNUC__) || defined(__clang__)
 #define LETHE_COLD __attribute__((noinline, cold))
 #define LETHE_RESTRICT __restrict__
