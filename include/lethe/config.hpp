@@ -45,7 +45,8 @@ namespace lethe::detail {
 #define LETHE_PRODUCT(a, b) ((a) * (b))
 #endif
 
-// Before a loop whose body is already a vector's work: clang would vectorise over its turns instead.
+// Before a loop whose body is already a vector's work: clang would vectorise over its turns
+// instead.
 #if defined(__clang__)
 #define LETHE_LOOP_AS_WRITTEN _Pragma("clang loop vectorize(disable)")
 #else
