@@ -6,14 +6,15 @@ foreach(required IN ITEMS SOURCE INCLUDE WORK)
   endif()
 endforeach()
 
-set(flag_sets "-O0" "-O3" "-O3 -ffast-math")
+set(fast_math "-O3 -ffast-math")
 set(cpu_flags)
 if(EXISTS /proc/cpuinfo)
   file(STRINGS /proc/cpuinfo cpu_flags REGEX "^flags" LIMIT_COUNT 1)
 endif()
 if(cpu_flags MATCHES " fma " AND cpu_flags MATCHES " avx2 " AND cpu_flags MATCHES " bmi2 ")
-  list(APPEND flag_sets "-O3 -ffast-math -march=x86-64-v3")
+  string(APPEND fast_math " -march=x86-64-v3")
 endif()
+set(flag_sets "-O0" "-O3" "${fast_math}")
 
 # digest_of(result compiler flags number): what the program prints when built so.
 function(digest_of result compiler flags number)
