@@ -461,6 +461,7 @@ TEST_CASE("Attention layers may share a cache layer: each defers its own queries
               .capacity = 64,
               .deferred = {.queries = 16, .heads = 1, .kv_heads = 1, .head_dimension = 2}});
   TokenCache<naive::with_keys> cache(1, 1);
+  cache.dimension = 2;
   const std::vector<float> row(2, 0.5f);
   for (std::uint32_t i = 0; i < 40; ++i) {
     pruner.make_room(cache, 1);
