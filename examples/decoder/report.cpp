@@ -64,8 +64,9 @@ std::string divergence_card(const Pair& runs) {
   return card("Mean divergence",
               fixed(number_at(runs.pruned, "/fidelity/overall/mean_divergence"), 4), "nats",
               "perplexity \xC3\x97" +
-                  fixed(number_at(runs.pruned, "/fidelity/overall/perplexity_ratio"), 3) +
-                  "; on long-gap tokens " +
+                  fixed(number_at(runs.pruned, "/fidelity/overall/perplexity_ratio"), 3) + "; on " +
+                  fixed(number_at(runs.pruned, "/fidelity/long_gap/tokens"), 0) +
+                  " long-gap tokens " +
                   fixed(number_at(runs.pruned, "/fidelity/long_gap/mean_divergence"), 3) + " nats",
               {});
 }
