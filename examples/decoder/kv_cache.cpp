@@ -10,6 +10,8 @@
 #include <string>
 #include <utility>
 
+#include <lethe/numeric.hpp>
+
 #include "error.hpp"
 #include "kernels.hpp"
 #include "round_up.hpp"
@@ -46,6 +48,25 @@ std::byte* reserve(std::size_t bytes, std::size_t capacity) {
   return static_cast<std::byte*>(memory);
 }
 
+float half_at(const std::byte* from) noexcept {
+  lethe::Half value;
+  std::memcpy(&value.bits, from, sizeof value.bits);
+  return lethe::to_float(value);
+}
+
+// One stored number; the scales of q8_0 lie behind the row's `channels` bytes.
+float number_at(CacheType type, const std::byte* row, std::size_t channels,
+                std::size_t c) noexcept {
+  if (type == CacheType::f16) return half_at(row + 2 * c);
+  if (type == CacheType::q8_0) {
+    return static_cast<float>(static_cast<std::int8_t>(row[c])) *
+           half_at(row + channels + c / 32 * 2);
+  }
+  float value = 0;
+  std::memcpy(&value, row + 4 * c, sizeof value);
+  return value;
+}
+
 }  // namespace
 
 std::string_view name(CacheType type) noexcept {
@@ -60,7 +81,8 @@ CacheType parse_cache_type(std::string_view name) {
 }
 
 KVCache::KVCache(const ModelConfig& config, CacheType type, std::size_t capacity)
-    : channels_(round_up(config.head_dim, 32)),
+    : head_dim_(config.head_dim),
+      channels_(round_up(config.head_dim, 32)),
       capacity_(capacity),
       heads_(config.kv_heads),
       type_(type),
@@ -79,6 +101,7 @@ KVCache::KVCache(KVCache&& other) noexcept
       memory_bytes_(std::exchange(other.memory_bytes_, 0)),
       strip_bytes_(other.strip_bytes_),
       row_bytes_(other.row_bytes_),
+      head_dim_(other.head_dim_),
       channels_(other.channels_),
       capacity_(other.capacity_),
       heads_(other.heads_),
@@ -145,6 +168,13 @@ void KVCache::store(std::size_t layer, std::size_t head, std::size_t slot, const
                     const float* value) noexcept {
   kernels::store_row(type_, key, channels_, strip(layer, head, 0) + slot * row_bytes_);
   kernels::store_row(type_, value, channels_, strip(layer, head, 1) + slot * row_bytes_);
+}
+
+void KVCache::read(const std::byte* rows, std::size_t first, std::span<float> out) const noexcept {
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const std::byte* row = rows + (first + i / head_dim_) * row_bytes_;
+    out[i] = number_at(type_, row, channels_, i % head_dim_);
+  }
 }
 
 void KVCache::clear() noexcept {

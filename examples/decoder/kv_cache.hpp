@@ -61,6 +61,17 @@ class KVCache {
   [[nodiscard]] const std::byte* values(std::size_t layer, std::size_t head) const noexcept {
     return strip(layer, head, 1);
   }
+  /// Reads keys of one head as they stand in attention, head_dim channels each.
+  /// @param out a multiple of head_dim floats
+  void read_keys(std::size_t layer, std::size_t head, std::size_t first,
+                 std::span<float> out) const noexcept {
+    read(strip(layer, head, 0), first, out);
+  }
+  /// Reads values; as read_keys.
+  void read_values(std::size_t layer, std::size_t head, std::size_t first,
+                   std::span<float> out) const noexcept {
+    read(strip(layer, head, 1), first, out);
+  }
   /// Returns the channels of a row: head_dim rounded up to 32.
   [[nodiscard]] std::size_t channels() const noexcept { return channels_; }
   /// Returns the bytes of a row: one key (or value) of one head.
@@ -79,6 +90,7 @@ class KVCache {
                                  std::size_t kind) const noexcept {
     return memory_ + ((layer * heads_ + head) * 2 + kind) * strip_bytes_;
   }
+  void read(const std::byte* rows, std::size_t first, std::span<float> out) const noexcept;
   void pack(const lethe::EvictionPlan& plan, std::size_t head) noexcept;
   void release(std::size_t layer, std::size_t tokens_before) noexcept;
 
@@ -86,6 +98,7 @@ class KVCache {
   std::size_t memory_bytes_ = 0;
   std::size_t strip_bytes_ = 0;
   std::size_t row_bytes_ = 0;
+  std::size_t head_dim_ = 0;
   std::size_t channels_ = 0;
   std::size_t capacity_ = 0;
   std::size_t heads_ = 0;
@@ -93,6 +106,7 @@ class KVCache {
   std::vector<std::size_t> sizes_;
 };
 
-static_assert(lethe::PerHeadCache<KVCache> && lethe::ByteSizedCache<KVCache>);
+static_assert(lethe::PerHeadCache<KVCache> && lethe::ByteSizedCache<KVCache> &&
+              lethe::KeyReadableCache<KVCache> && lethe::ValueReadableCache<KVCache>);
 
 }  // namespace decoder

@@ -13,19 +13,28 @@ namespace {
 
 namespace policies = lethe::policies;
 
-constexpr std::array<NamedPolicy, 7> known{{{"none", "Whole cache"},
+constexpr std::array<NamedPolicy, 8> known{{{"none", "Whole cache"},
                                             {"lethe", "Lethe"},
                                             {"h2o", "H2O"},
                                             {"tova", "TOVA"},
                                             {"snapkv", "SnapKV"},
                                             {"streaming", "StreamingLLM"},
-                                            {"random", "Random"}}};
+                                            {"random", "Random"},
+                                            {"supersession", "Supersession"}}};
 
 template <class Policy, class... Config>
 Pruner make(const lethe::PrunerConfig& config, std::size_t pinned, const Config&... own) {
   Policy policy(config, own...);
   policy.pin(pinned);
   return policy;
+}
+
+lethe::KeyShape key_shape(const PolicyOptions& options, const ModelConfig& model) {
+  const bool halves = model.rope_pairs == RopePairs::halves;
+  return {.kv_heads = model.kv_heads,
+          .head_dimension = model.head_dim,
+          .frequencies = {options.rope_frequencies.begin(), options.rope_frequencies.end()},
+          .pairs = halves ? lethe::RotaryPairs::halves : lethe::RotaryPairs::neighbours};
 }
 
 Pruner choose(std::string_view name, const PolicyOptions& options, const ModelConfig& model) {
@@ -35,6 +44,10 @@ Pruner choose(std::string_view name, const PolicyOptions& options, const ModelCo
   if (name == "tova") return make<policies::TOVA>(config, options.pinned);
   if (name == "snapkv") return make<policies::SnapKV>(config, options.pinned);
   if (name == "streaming") return make<policies::StreamingLLM>(config, options.pinned);
+  if (name == "supersession") {
+    const lethe::SupersessionConfig own{.keys = key_shape(options, model)};
+    return make<policies::Supersession>(config, options.pinned, own);
+  }
   config.groups = model.kv_heads;
   config.scope = lethe::Scope::head;
   const lethe::RandomAttentionConfig random{.seed = options.seed};

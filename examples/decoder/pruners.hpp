@@ -15,15 +15,18 @@
 namespace decoder {
 
 /// What decides which tokens of a sequence's cache stay; std::monostate keeps them all.
-using Pruner = std::variant<std::monostate, lethe::policies::Lethe, lethe::policies::H2O,
-                            lethe::policies::TOVA, lethe::policies::SnapKV,
-                            lethe::policies::StreamingLLM, lethe::policies::RandomAttention>;
+using Pruner =
+    std::variant<std::monostate, lethe::policies::Lethe, lethe::policies::H2O,
+                 lethe::policies::TOVA, lethe::policies::SnapKV, lethe::policies::StreamingLLM,
+                 lethe::policies::RandomAttention, lethe::policies::Supersession>;
 
 /// What a user chooses of a policy; the rest are the library's defaults.
 struct PolicyOptions {
   std::size_t budget = 1024;  ///< most tokens a layer ever holds: an eighth of an 8k context
   std::size_t pinned = 0;     ///< first tokens of the text that are never evicted
   std::uint64_t seed = 1;     ///< of the random policy
+  /// Angle per position of each pair of channels, for policies that undo the keys' rotation.
+  std::span<const float> rope_frequencies{};
 };
 
 /// A policy's name on the command line, and in tables and pictures.

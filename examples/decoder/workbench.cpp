@@ -74,7 +74,10 @@ Sequence make_sequence(const Workbench& bench, const PolicyChoice& choice) {
   // More than the run can fill would be memory for nothing, however large a budget is given; twice
   // the run, since a policy needs room beside a pinned prompt.
   const std::size_t budget = std::min(choice.budget, 2 * choice.capacity + 1024);
-  const PolicyOptions options{.budget = budget, .pinned = choice.pinned, .seed = choice.seed};
+  const PolicyOptions options{.budget = budget,
+                              .pinned = choice.pinned,
+                              .seed = choice.seed,
+                              .rope_frequencies = bench.model.rope_frequencies()};
   Pruner pruner = make_pruner(choice.policy, options, config);
   const bool is_whole = std::holds_alternative<std::monostate>(pruner);
   const std::size_t most = is_whole ? choice.capacity : std::min(choice.budget, choice.capacity);

@@ -10,6 +10,7 @@
 #include "lethe/pruner.hpp"
 #include "lethe/score/random.hpp"
 #include "lethe/score/rasr.hpp"
+#include "lethe/score/supersession.hpp"
 #include "lethe/score/window.hpp"
 
 namespace lethe {
@@ -81,6 +82,22 @@ struct RandomAttentionConfig {
   bool operator==(const RandomAttentionConfig&) const = default;
 };
 
+/// Settings of policies::Supersession.
+struct SupersessionConfig {
+  /// How the cache's keys lie and turn; must be given.
+  KeyShape keys{};
+  /// Tokens a layer keeps at a round; 0: as many as the bound allows.
+  std::size_t budget = 0;
+  /// Cosine from which on a newer token supersedes an older one.
+  float threshold = 0.9f;
+  /// As Lethe's.
+  float decay = 0.98f;
+  float recent_ratio = 0.3f;
+  std::size_t first_tokens = 4;
+
+  bool operator==(const SupersessionConfig&) const = default;
+};
+
 /// Compositions ready to use; each is constructed from PrunerConfig and its own settings.
 namespace policies {
 
@@ -148,6 +165,19 @@ class RandomAttention : public Pruner<RandomScore, UniformBudget> {
   explicit RandomAttention(const PrunerConfig& pruner, const RandomAttentionConfig& config = {})
       : Pruner(pruner, {.retention = {.first_tokens = 0, .recent_tokens = config.recent_tokens}},
                {.seed = config.seed}, {.budget = config.budget}) {}
+};
+
+/// What a newer token says again goes first, the rest by decayed mass; the same count in each
+/// layer. Needs a cache with read_keys.
+class Supersession : public Pruner<Superseded<Rasr>, UniformBudget> {
+ public:
+  explicit Supersession(const PrunerConfig& pruner, const SupersessionConfig& config)
+      : Pruner(
+            pruner,
+            {.retention = {.first_tokens = config.first_tokens,
+                           .recent_ratio = config.recent_ratio}},
+            {.score = {.decay = config.decay}, .keys = config.keys, .threshold = config.threshold},
+            {.budget = config.budget}) {}
 };
 
 }  // namespace policies

@@ -56,8 +56,8 @@ concept TokenScorer = std::copyable<Scorer> &&
   { constant.valid() } -> std::same_as<bool>;
 };
 
-/// A scorer that needs keys or values: before it scores a layer it is shown the cache, once for
-/// each group, with the position of every slot.
+/// A scorer that needs keys or values says `reads_cache = true`: before it scores a layer it is
+/// shown the cache, once for each group, with the position of every slot.
 template <class Scorer, class Cache>
 concept CacheReadingScorer = requires(Scorer scorer, const Cache& cache, std::size_t index,
                                       std::span<const Position> positions) {

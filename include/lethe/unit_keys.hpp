@@ -39,7 +39,10 @@ class UnitKeys {
   /// Throws std::invalid_argument when kv_heads or head_dimension is 0, or frequencies turn more
   /// channels than there are. heads: those of a row.
   UnitKeys(const KeyShape& shape, std::size_t heads, std::size_t slots)
-      : shape_(checked(shape)), rows_(slots * heads * shape.head_dimension, 0.0f) {}
+      : shape_(checked(shape)),
+        cosines_(shape.frequencies.size(), 0.0f),
+        sines_(shape.frequencies.size(), 0.0f),
+        rows_(slots * heads * shape.head_dimension, 0.0f) {}
 
   /// Floats of a row.
   [[nodiscard]] std::size_t width(std::size_t heads) const { return heads * shape_.head_dimension; }
@@ -52,11 +55,12 @@ class UnitKeys {
                                             std::span<const Position> positions) {
     const std::size_t row = width(heads);
     for (std::size_t slot = 0; slot < positions.size(); ++slot) {
+      set_angles(positions[slot]);
       for (std::size_t head = 0; head < heads; ++head) {
         const std::span<float> key = std::span(rows_).subspan(
             slot * row + head * shape_.head_dimension, shape_.head_dimension);
         cache.read_keys(layer, first_head + head, slot, key);
-        turn_back(key, positions[slot]);
+        turn_back(key);
         normalise(key);
       }
     }
@@ -74,15 +78,23 @@ class UnitKeys {
     return shape;
   }
 
-  void turn_back(std::span<float> key, Position position) const {
+  /// The angles of one position, shared by its heads.
+  void set_angles(Position position) {
+    for (std::size_t c = 0; c < shape_.frequencies.size(); ++c) {
+      const double angle =
+          static_cast<double>(position) * static_cast<double>(shape_.frequencies[c]);
+      cosines_[c] = static_cast<float>(std::cos(angle));
+      sines_[c] = static_cast<float>(std::sin(angle));
+    }
+  }
+
+  void turn_back(std::span<float> key) const {
     const std::size_t pairs = shape_.frequencies.size();
     const bool halves = shape_.pairs == RotaryPairs::halves;
     for (std::size_t c = 0; c < pairs; ++c) {
-      const double angle =
-          static_cast<double>(position) * static_cast<double>(shape_.frequencies[c]);
       float& x = key[halves ? c : 2 * c];
       float& y = key[halves ? c + pairs : 2 * c + 1];
-      rotate(x, y, static_cast<float>(std::cos(angle)), static_cast<float>(-std::sin(angle)));
+      rotate(x, y, cosines_[c], -sines_[c]);
     }
   }
 
@@ -105,6 +117,8 @@ class UnitKeys {
   }
 
   KeyShape shape_;
+  std::vector<float> cosines_;
+  std::vector<float> sines_;
   std::vector<float> rows_;
 };
 

@@ -37,7 +37,8 @@ Tokens some_tokens(std::size_t count, std::size_t seed = 1) {
 Sequence sequence_of(const Model& model, const std::string& policy = "none",
                      std::size_t budget = 64) {
   return {KVCache(model.config(), CacheType::f16, 400),
-          make_pruner(policy, {.budget = budget}, model.config())};
+          make_pruner(policy, {.budget = budget, .rope_frequencies = model.rope_frequencies()},
+                      model.config())};
 }
 
 std::vector<float> prefill(const Model& model, unsigned threads, const Tokens& tokens) {

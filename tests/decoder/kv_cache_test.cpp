@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <utility>
@@ -158,3 +159,29 @@ TEST_CASE("a moved cache keeps its tokens") {
 }
 
 }  // namespace
+
+TEST_CASE("keys and values can be read back in every storage type") {
+  for (const CacheType type : {CacheType::f32, CacheType::f16, CacheType::q8_0}) {
+    KVCache cache(small_model(), type, 64);
+    cache.extend(1, 3);
+    const std::size_t channels = cache.channels();
+    for (std::size_t slot = 0; slot < 3; ++slot) {
+      std::vector<float> key(channels, 0.0f);
+      std::vector<float> value(channels, 0.0f);
+      for (std::size_t c = 0; c < 40; ++c) {
+        key[c] = static_cast<float>(c + 40 * slot) * 0.01f;
+        value[c] = -2.0f * key[c];
+      }
+      cache.store(1, 1, slot, key.data(), value.data());
+    }
+    std::vector<float> keys(80);
+    std::vector<float> values(80);
+    cache.read_keys(1, 1, 1, keys);
+    cache.read_values(1, 1, 1, values);
+    for (std::size_t i = 0; i < 80; ++i) {
+      const float expected = static_cast<float>(i + 40) * 0.01f;
+      CHECK(std::abs(keys[i] - expected) < 0.005f);
+      CHECK(std::abs(values[i] + 2 * expected) < 0.01f);
+    }
+  }
+}

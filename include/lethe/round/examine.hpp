@@ -131,7 +131,11 @@ class Examination {
       return false;
     }
     state_.flush_layer(cache_, job.layer);
-    if constexpr (CacheReadingScorer<Scorer, Cache>) show_cache(job.layer);
+    if constexpr (requires { Scorer::reads_cache; }) {
+      static_assert(CacheReadingScorer<Scorer, Cache>,
+                    "this score needs a cache with read_keys(layer, head, slot, out)");
+      show_cache(job.layer);
+    }
     return true;
   }
 

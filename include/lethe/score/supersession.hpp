@@ -36,6 +36,7 @@ class Superseded {
  public:
   using Config = SupersededConfig<Scorer>;
   static constexpr bool reads_mass = Scorer::reads_mass;
+  static constexpr bool reads_cache = true;
   static constexpr std::string_view name = "superseded";
 
   /// Throws std::invalid_argument unless groups is 1 or keys.kv_heads, and 0 < threshold <= 1.
