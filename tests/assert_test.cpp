@@ -5,6 +5,7 @@ struct Misuse {};
     if (!(condition)) throw Misuse(); \
   } while (false)
 
+#include <stdexcept>
 #include <vector>
 
 #include "catch.hpp"
@@ -22,22 +23,30 @@ const std::vector<float> row(64, 0.1f);
 
 }  // namespace
 
-TEST_CASE("an observation of a layer, heads or groups that are not there is misuse") {
+TEST_CASE("an observation of a layer, heads or groups that are not there is refused") {
   lethe::policies::H2O pruner({.layers = 1, .capacity = 8, .groups = 2});
   Cache cache;
   pruner.make_room(cache, 1);
   const lethe::Probabilities<float> good{.data = row.data(), .heads = 4, .columns = 1};
   CHECK_NOTHROW(pruner.observe(0, good));
-  CHECK_THROWS_AS(pruner.observe(1, good), Misuse);
+  CHECK_THROWS_AS(pruner.observe(1, good), std::invalid_argument);
+  const auto refused = [&](const lethe::Probabilities<float>& bad, const char* field) {
+    CHECK_THROWS_WITH(pruner.observe(0, bad), Catch::Contains(field));
+  };
   lethe::Probabilities<float> bad = good;
   bad.heads = 3;
-  CHECK_THROWS_AS(pruner.observe(0, bad), Misuse);
+  refused(bad, "observe heads = 3");
+  bad.heads = 0;
+  refused(bad, "observe heads = 0");
   bad = good;
   bad.first_group = 1;
   bad.group_count = 2;
-  CHECK_THROWS_AS(pruner.observe(0, bad), Misuse);
+  refused(bad, "observe group_count = 2");
+  bad.first_group = 2;
+  refused(bad, "observe first_group = 2");
   const lethe::Mass<float> one_group{.data = row.data(), .groups = 1, .columns = 1};
-  CHECK_THROWS_AS(pruner.observe(0, one_group), Misuse);
+  CHECK_THROWS_WITH(pruner.observe(0, one_group), Catch::Contains("observe groups = 1"));
+  CHECK_THROWS_WITH(pruner.save(), Catch::Contains("commit the step first"));
 }
 
 TEST_CASE("appending beyond a cache's room is misuse") {

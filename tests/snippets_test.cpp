@@ -102,7 +102,7 @@ TEST_CASE("pinning, tracing, saving") {
   // [save]
   const std::vector<std::byte> state = pruner.save();
   lethe::policies::H2O resumed{{.layers = 2, .capacity = 128}, {.budget = 96}};
-  resumed.restore(state);              // refused by name when it is damaged or another policy's
+  resumed.restore(state);              // refused by name when it is damaged or another score's
   lethe::policies::H2O fork = pruner;  // a copy is a fork: parallel sampling
   // [save]
   CHECK(resumed.tokens_seen() == 300);
@@ -115,6 +115,7 @@ TEST_CASE("speculation") {
   const std::size_t layers = 2, heads = 4;
   // [speculation]
   lethe::policies::Lethe pruner{{.layers = layers, .capacity = 512, .draft_tokens = 8}};
+  const std::size_t base = cache.size(0);
   pruner.make_room(cache, 8);
   for (std::size_t layer = 0; layer < layers; ++layer) {
     decoder.append(layer, 8);
@@ -123,8 +124,8 @@ TEST_CASE("speculation") {
   }
   const std::uint32_t accepted[] = {0, 1, 2};
   for (std::size_t layer = 0; layer < layers; ++layer) {
-    cache.keys[layer].resize(3 * cache.width);  // your code: drop what was rejected
-    cache.values[layer].resize(3 * cache.width);
+    cache.keys[layer].resize((base + 3) * cache.width);  // your code: drop what was rejected
+    cache.values[layer].resize((base + 3) * cache.width);
   }
   pruner.commit(accepted);  // the rest leave no trace
   // [speculation]

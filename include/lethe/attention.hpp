@@ -215,8 +215,13 @@ struct HeadGroups {
 
 template <class Observation>
 [[nodiscard]] HeadGroups head_groups(const Observation& seen, std::size_t groups) {
-  const std::size_t count = seen.group_count != 0 ? seen.group_count : groups - seen.first_group;
-  LETHE_ASSERT(seen.first_group + count <= groups && seen.heads % count == 0);
+  require(seen.first_group < groups, "observe first_group", seen.first_group,
+          "choose one of the pruner's groups");
+  const std::size_t left = groups - seen.first_group;
+  const std::size_t count = seen.group_count != 0 ? seen.group_count : left;
+  require(count <= left, "observe group_count", count, "the pruner has fewer groups from there on");
+  require(seen.heads >= 1 && seen.heads % count == 0, "observe heads", seen.heads,
+          "give a multiple of the groups they make up");
   return {seen.first_group, count, seen.heads / count};
 }
 
@@ -316,7 +321,8 @@ void for_each_mass_tile(const Observation& observation, std::size_t groups, std:
 template <class Element, class Sink>
 void for_each_mass_tile(const Mass<Element>& mass, std::size_t groups, std::size_t base,
                         Sink&& sink) {
-  LETHE_ASSERT(mass.groups == groups);
+  detail::require(mass.groups == groups, "observe groups", mass.groups,
+                  "give one row for each of the pruner's groups");
   if constexpr (std::is_same_v<Element, float>) {
     const std::size_t query_stride = mass.query_stride != 0 ? mass.query_stride : mass.columns;
     const std::size_t group_stride =

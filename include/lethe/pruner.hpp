@@ -184,9 +184,11 @@ class Pruner {
   /// Ready for another sequence, with the same settings and nothing pinned. Allocates nothing.
   void reset() { state_.reset(); }
 
-  /// The whole state as bytes, for a pruner of the same settings. Between steps only.
+  /// The whole state as bytes, for a pruner of the same settings. Throws std::invalid_argument
+  /// inside a step.
   [[nodiscard]] std::vector<std::byte> save() const {
-    LETHE_ASSERT(state_.step_tokens == 0);
+    detail::require(state_.step_tokens == 0, "save: tokens of the open step", state_.step_tokens,
+                    "commit the step first");
     detail::StateWriter writer;
     detail::SequenceState<Scorer>::archive(writer, state_);
     return detail::seal_state(Scorer::name, state_.saved_shape(), writer.bytes());

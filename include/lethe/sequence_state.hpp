@@ -199,7 +199,7 @@ class SequenceState {
   /// Whether a layer's observation is wanted; refuses one of more queries than were announced.
   template <class Observation>
   [[nodiscard]] bool admits(std::size_t layer, const Observation& seen) {
-    LETHE_ASSERT(layer < config.layers);
+    require(layer < config.layers, "observe layer", layer, "the pruner has fewer layers");
     const std::size_t end = seen.first_query + seen.queries;
     if (end > step_tokens) refuse_queries(end);
     return layers[layer].tracked != 0;

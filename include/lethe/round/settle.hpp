@@ -89,7 +89,10 @@ class Settlement {
   [[noreturn]] LETHE_COLD void refuse_room(std::size_t layer) const {
     std::string why = "its protected tokens leave no room";
     for (const LayerJob& job : space_.jobs) {
-      if (job.layer == layer && !is_movable(job)) why = std::string("it is ") + name(job.outcome);
+      if (job.layer != layer || is_movable(job)) continue;
+      why = job.outcome == Outcome::busy
+                ? "it is busy"
+                : "it has non-finite scores, which forget_scores(layer) starts anew";
     }
     raise<std::length_error>("lethe: layer " + std::to_string(layer) + " holds " +
                              std::to_string(state_.slots.held(layer)) + " tokens, its bound is " +
