@@ -33,14 +33,6 @@ inline constexpr std::size_t key_tile = 64;
 inline constexpr std::size_t key_strip = 16;
 using KeyStrip = std::array<float, key_strip>;
 
-/// Rows of keys to columns, so that one channel of many keys lies side by side.
-LETHE_EXACT inline void transpose(const float* LETHE_RESTRICT rows, std::size_t count,
-                                  std::size_t dimension, float* LETHE_RESTRICT columns) {
-  for (std::size_t k = 0; k < count; ++k) {
-    for (std::size_t c = 0; c < dimension; ++c) columns[c * key_tile + k] = rows[k * dimension + c];
-  }
-}
-
 /// Four queries times one strip of keys.
 inline void dot_strip(const float* const* query, const float* LETHE_RESTRICT keys,
                       std::size_t dimension, std::array<KeyStrip, 4>& out) {
@@ -135,7 +127,8 @@ class DeferredQueries {
         const std::size_t count = std::min(detail::key_tile, end - begin);
         const std::span<float> rows = std::span(rows_).first(count * config_.head_dimension);
         read_keys(kv_head, begin, rows);
-        detail::transpose(rows.data(), count, config_.head_dimension, columns_.data());
+        detail::transpose<detail::key_tile>(rows.data(), count, config_.head_dimension,
+                                            columns_.data());
         score_tile(layer, kv_head, groups, number, begin, count, sink);
       }
     }

@@ -136,6 +136,15 @@ LETHE_EXACT inline void add(float* LETHE_RESTRICT row, const float* LETHE_RESTRI
   for (std::size_t i = 0; i < count; ++i) row[i] = row[i] + value[i];
 }
 
+/// Rows to columns, so that one channel of up to Tile rows lies side by side.
+template <std::size_t Tile>
+LETHE_EXACT inline void transpose(const float* LETHE_RESTRICT rows, std::size_t count,
+                                  std::size_t width, float* LETHE_RESTRICT columns) {
+  for (std::size_t r = 0; r < count; ++r) {
+    for (std::size_t c = 0; c < width; ++c) columns[c * Tile + r] = rows[r * width + c];
+  }
+}
+
 /// row[i] *= factor.
 LETHE_EXACT inline void scale(std::span<float> row, float factor) {
   LETHE_EXACT_BODY

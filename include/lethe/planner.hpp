@@ -48,6 +48,12 @@ struct LayerJob {
   return job.outcome == Outcome::pruned ? job.tokens : job.before;
 }
 
+/// Whether keeping `tokens` changes which recents the job protects.
+[[nodiscard]] inline bool changes_recents(const LayerJob& job, const Retention& retention,
+                                          std::size_t tokens) {
+  return tokens < job.protected_tokens || retention.recent_share < 1.0f;
+}
+
 /// Divides by the sum, so that layers of different scale weigh the same. A sum of zero adds
 /// nothing.
 LETHE_EXACT inline void add_share(std::span<float> out, std::span<const float> scores, double sum) {

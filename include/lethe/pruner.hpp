@@ -79,7 +79,6 @@ class Pruner {
     detail::Totals<Scorer, Allocator, Cache>(round, allocator_).share_totals();
     detail::Move<Scorer, Cache> move(round);
     move.template plan_all<traced>();
-    move.foresee();
     settlement.require_room(trace);
     const double seconds = move.template apply_all<traced>();
     return settlement.settle(seconds, trace);

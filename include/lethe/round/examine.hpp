@@ -204,7 +204,7 @@ class Examination {
     }
     const std::size_t wanted =
         permitted_count(cache_, job.layer, std::min(job.budget.tokens, job.limit), job.limit);
-    if (wanted < job.protected_tokens || state_.policy.retention.recent_share < 1.0f) {
+    if (changes_recents(job, state_.policy.retention, wanted)) {
       space_.planner.protect(job, state_.policy.retention, positions, ordered,
                              job.protection.prefix_end, wanted);
     }

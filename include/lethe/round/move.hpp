@@ -45,14 +45,6 @@ class Move {
     }
   }
 
-  /// Writes how many tokens each layer will hold.
-  void foresee() {
-    for (std::size_t layer = 0; layer < state_.config.layers; ++layer) {
-      space_.planned[layer] = state_.held(layer);
-    }
-    for (const EvictionPlan& plan : space_.plans) space_.planned[plan.layer] = plan.kept.size();
-  }
-
   /// Checks every plan, then moves all of them. Returns seconds.
   template <bool Traced>
   [[nodiscard]] double apply_all() {
@@ -151,6 +143,7 @@ class Move {
                             .kept = kept,
                             .positions = state_.slots.positions(job.layer, row)});
     space_.plan_protection.push_back(job.protection);
+    space_.planned[job.layer] = kept.size();
   }
 
   [[noreturn]] LETHE_COLD static void refuse_plan(const EvictionPlan& plan, PlanFault fault) {

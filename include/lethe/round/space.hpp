@@ -58,7 +58,7 @@ struct RoundSpace {
   FixedList<LayerJob> jobs;
   FixedList<EvictionPlan> plans;
   FixedList<Protection> plan_protection;
-  /// Tokens that each layer holds once the round is over.
+  /// Tokens that each layer will hold: what it holds now, or what its plan keeps.
   std::vector<std::size_t> planned;
   /// The round was called for by a limit over all layers.
   bool total_due = false;

@@ -110,12 +110,11 @@ class Totals {
       if (most == kept_by(job)) continue;
       job.tokens = std::max(permitted_count(cache_, job.layer, most, most), job.prefix_tokens);
       job.outcome = job.tokens < job.before ? Outcome::pruned : Outcome::nothing_to_drop;
-      const bool fewer = state_.policy.retention.recent_share < 1.0f;
-      if (fewer || job.tokens < job.protected_tokens) protect_fewer(job);
+      if (changes_recents(job, state_.policy.retention, job.tokens)) protect_anew(job);
     }
   }
 
-  void protect_fewer(LayerJob& job) {
+  void protect_anew(LayerJob& job) {
     space_.planner.protect(job, state_.policy.retention, state_.slots.positions(job.layer),
                            state_.slots.ordered(job.layer), job.protection.prefix_end, job.tokens);
   }

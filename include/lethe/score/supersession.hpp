@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <span>
 #include <string_view>
-#include <type_traits>
 #include <vector>
 
 #include "lethe/score.hpp"
@@ -66,7 +65,7 @@ class Superseded {
     const std::span<float> nearest = row_of(layer, group);
     for (std::size_t begin = 0; begin < positions.size(); begin += key_tile) {
       const std::size_t count = std::min(key_tile, positions.size() - begin);
-      transpose(rows, begin, count);
+      detail::transpose<key_tile>(rows.data() + begin * width(), count, width(), columns_.data());
       for (std::size_t slot = 0; slot < positions.size(); ++slot) {
         if (static_cast<std::int64_t>(positions[slot]) < compared) continue;
         compare(rows.subspan(slot * width(), width()), positions[slot],
@@ -145,14 +144,6 @@ class Superseded {
   [[nodiscard]] std::span<float> row_of(std::size_t layer, std::size_t group) {
     return std::span(nearest_).subspan((layer * shape_.groups + group) * shape_.slots,
                                        shape_.slots);
-  }
-
-  /// A tile of rows to columns, so that one channel of many keys lies side by side.
-  void transpose(std::span<const float> rows, std::size_t begin, std::size_t count) {
-    for (std::size_t k = 0; k < count; ++k) {
-      const std::span<const float> row = rows.subspan((begin + k) * width(), width());
-      for (std::size_t c = 0; c < row.size(); ++c) columns_[c * key_tile + k] = row[c];
-    }
   }
 
   /// One new token against the tile.
