@@ -1,0 +1,1 @@
+// Nothing: the target has a precompiled header for the tests to share.
