@@ -25,6 +25,7 @@ while [ $# -gt 0 ]; do
     -h | --help) usage; exit 0 ;;
     -m | --model) [ $# -ge 2 ] || { usage >&2; exit 2; }; model=$(absolute "$2"); shift 2 ;;
     --model=*) model=$(absolute "${1#*=}"); shift ;;
+    -m?*) model=$(absolute "${1#-m}"); shift ;;
     --report) [ $# -ge 2 ] || { usage >&2; exit 2; }; report=$(absolute "$2"); shift 2 ;;
     --report=*) report=$(absolute "${1#*=}"); shift ;;
     *) arguments+=("$1"); shift ;;

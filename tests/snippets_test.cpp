@@ -1,5 +1,6 @@
 // The code shown in README.md and docs/: each region between "// [name]" lines stands there word
 // for word (scripts/check_snippets.py), and runs here.
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -33,6 +34,17 @@ struct MyCache {
 };
 static_assert(lethe::KVCacheView<MyCache>);
 // [view]
+
+// [read_keys]
+struct MyReadableCache : MyCache {
+  // out.size() / width keys from `slot` on, as attention sees them: rotated, dequantised.
+  void read_keys(std::size_t layer, std::size_t head, std::size_t slot,
+                 std::span<float> out) const {
+    static_cast<void>(head);  // this cache has one KV head
+    std::copy_n(keys[layer].data() + slot * width, out.size(), out.data());
+  }
+};
+// [read_keys]
 
 struct Decoder {
   MyCache cache{std::vector<std::vector<float>>(2), std::vector<std::vector<float>>(2)};
@@ -131,4 +143,52 @@ TEST_CASE("speculation") {
   // [speculation]
   CHECK(pruner.size(0) == 3);
   pruner.make_room(cache, 1);
+}
+
+TEST_CASE("logits, ready mass and half floats") {
+  Decoder decoder;
+  MyCache& cache = decoder.cache;
+  const std::size_t layer = 0, heads = 4;
+  lethe::policies::H2O pruner{{.layers = 2, .capacity = 512}};
+  pruner.make_room(cache, 1);
+  for (const std::size_t any : {0, 1}) decoder.append(any);
+  const std::vector<float> logits(heads, 2.0f), lse(heads, 0.25f), mass{4.0f};
+  const std::vector<lethe::BFloat16> p(heads, {.bits = 0x3F80});  // one
+  const std::size_t n = cache.size(layer);
+  // [observations]
+  // Logits: exp(logit x scale - lse); without lse it is recomputed from the row.
+  pruner.observe(
+      layer,
+      lethe::Logits<float>{
+          .data = logits.data(), .lse = lse.data(), .heads = heads, .columns = n, .scale = 0.125f});
+  // Mass: your kernel has summed over the heads.
+  pruner.observe(layer, lethe::Mass<float>{.data = mass.data(), .columns = n});
+  // Half floats: lethe::Half or lethe::BFloat16 over the same two bytes.
+  pruner.observe(
+      layer, lethe::Probabilities<lethe::BFloat16>{.data = p.data(), .heads = heads, .columns = n});
+  // [observations]
+  pruner.commit();
+  CHECK_THAT(pruner.scores(layer)[0], WithinRel(4.0f + 4.0f + 4.0f, 1e-5f));
+}
+
+TEST_CASE("deferred queries") {
+  MyReadableCache cache;
+  cache.keys.resize(1);
+  cache.values.resize(1);
+  const std::vector<float> q(4 * 64, 0.0f), lse(4, 0.0f);
+  // [deferred]
+  lethe::policies::H2O pruner{
+      {.layers = 1,
+       .capacity = 512,
+       .deferred = {.queries = 16, .heads = 4, .kv_heads = 1, .head_dimension = 64}}};
+
+  pruner.make_room(cache, 1);  // scores what waits when 16 queries do, or a round is due
+  cache.keys[0].resize(cache.keys[0].size() + cache.width);
+  cache.values[0].resize(cache.values[0].size() + cache.width);
+  pruner.observe(0, lethe::Queries<float>{
+                        .data = q.data(), .lse = lse.data(), .heads = 4, .head_dimension = 64});
+  pruner.commit();
+  // [deferred]
+  pruner.flush(cache);
+  CHECK_THAT(pruner.scores(0)[0], WithinRel(4.0f, 1e-5f));  // four heads, one token each
 }

@@ -87,19 +87,21 @@ Rows difference_rows(const json& results) {
   for (const json& run : results.at("runs")) {
     if (!has(run, "/generated/loops") && !has(run, "/fidelity/overall")) continue;
     const bool is_whole = text_at(run, "/policy") == "none";
-    rows.push_back({text_at(run, "/label"),
-                    is_whole ? "-" : place(run, "/fidelity/first_difference"),
-                    is_whole ? "-" : place(run, "/generated/first_difference"),
-                    text_at(run, "/generated/loops/verdict"),
-                    percent(number_at(run, "/generated/loops/loop_rate"))});
+    rows.push_back(
+        {text_at(run, "/label"), is_whole ? "-" : place(run, "/fidelity/first_difference"),
+         is_whole || !has(run, "/generated/loops") ? "-"
+                                                   : place(run, "/generated/first_difference"),
+         text_at(run, "/generated/loops/verdict"),
+         percent(number_at(run, "/generated/loops/loop_rate"))});
   }
   return rows;
 }
 
 void print_tables(const json& results) {
-  std::printf("%s: %s tokens after a prompt of %s\nText: %s\n",
+  std::printf("%s: %s tokens after a prompt of %s; budget %s\nText: %s\n",
               text_at(results, "/model/name").c_str(), count(results, "/text/tokens").c_str(),
               count(results, "/text/prompt_tokens").c_str(),
+              text_at(results, "/settings/budget").c_str(),
               text_at(results, "/text/source").c_str());
   print("Speed and memory, each cache decoding alone", cost_rows(results));
   print("Fidelity, all tokens", fidelity_rows(results, "overall"));

@@ -68,6 +68,9 @@ int run(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);
+    if (app.get_subcommands().empty() && argc > 1 && argv[1][0] != '-')
+      return fail("there is no command " + decoder::one_line(argv[1]) +
+                  " (decoder --help lists them)");
     return fail(decoder::one_line(error.what()) + " (decoder --help explains the options)");
   }
   return status;

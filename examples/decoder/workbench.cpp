@@ -111,9 +111,8 @@ void check_context(const Workbench& bench, std::size_t prompt, std::size_t gener
 
 std::string prompt_note(const Workbench& bench, bool is_chat, bool is_raw) {
   if (is_chat || is_raw || chat_template_of(bench.model.file()) != ChatTemplate::unknown) return {};
-  return "The model's chat template is of a family that is not known here, so the prompt is taken "
-         "as "
-         "it is.";
+  return "The model's chat template is of a family that is not known here, so the prompt is "
+         "taken as it is.";
 }
 
 std::vector<std::int32_t> encode_prompt(const Workbench& bench, const std::string& prompt,

@@ -59,7 +59,7 @@ int main() {
   Cache cache;
   std::size_t rounds = 0;
   // lethe: one pruner a sequence.
-  lethe::policies::Lethe pruner{{.layers = depth, .capacity = bound}, {.sparsity_ratio = 100}};
+  lethe::policies::Lethe pruner{{.layers = depth, .capacity = bound}};
 
   for (std::size_t step = 0; step < steps; ++step) {
     rounds += pruner.make_room(cache, 1) != 0;  // lethe: before the token is appended

@@ -26,7 +26,8 @@ struct Probabilities {
   std::size_t heads = 1;
   /// Queries given, in the order of their tokens.
   std::size_t queries = 1;
-  /// Tokens of the layer that a row covers: all of them, the step's own included.
+  /// Tokens of the layer that a row covers: all of them, the step's own included. More are allowed
+  /// (a padded buffer), and set the packed stride.
   std::size_t columns = 0;
   std::size_t head_stride = 0;
   std::size_t query_stride = 0;

@@ -56,7 +56,8 @@ class Pruner {
   /// they are appended. Afterwards size(layer) + tokens <= bound(layer). When it throws, nothing
   /// has moved, and no step is open.
   ///
-  /// cache: held at the same counts as the pruner's. trace: told of every examined layer.
+  /// cache: held at the same counts as the pruner's. trace: told of every examined layer, after the
+  /// round; it should not throw, since tokens have moved by then.
   /// Returns the tokens dropped, summed over layers.
   /// Throws std::invalid_argument when counts disagree or tokens cannot fit, and std::length_error
   /// when a layer at its bound cannot be pruned (busy, or scores not finite), or protected tokens
@@ -116,7 +117,8 @@ class Pruner {
     state_.keep_queries(layer, queries);
   }
 
-  /// The step's tokens stand, all that make_room announced: scores decay once for each.
+  /// The step's tokens stand, all that make_room announced: scores decay once for each. Does
+  /// nothing when no step is open.
   void commit() { commit(std::span<const std::uint32_t>(step_indices_).first(state_.step_tokens)); }
 
   /// The tokens at these indices of the step stand, ascending; the cache holds them, in this order,
@@ -127,7 +129,8 @@ class Pruner {
     state_.commit(accepted);
   }
 
-  /// Positions below `tokens` are never dropped: one line pins a prompt. 0 unpins.
+  /// Positions below `tokens` are never dropped from now on: one line pins a prompt, before it is
+  /// read; what earlier rounds dropped is gone. 0 unpins.
   /// Throws std::invalid_argument when a round within capacity could not keep them; where other
   /// caps could not, the next make_room does.
   void pin(std::size_t tokens) {
@@ -183,8 +186,8 @@ class Pruner {
   /// Ready for another sequence, with the same settings and nothing pinned. Allocates nothing.
   void reset() { state_.reset(); }
 
-  /// The whole state as bytes, for a pruner of the same settings. Throws std::invalid_argument
-  /// inside a step.
+  /// The whole state as bytes, for a pruner of the same settings; save the cache beside it. Throws
+  /// std::invalid_argument inside a step.
   [[nodiscard]] std::vector<std::byte> save() const {
     detail::require(state_.step_tokens == 0, "save: tokens of the open step", state_.step_tokens,
                     "commit the step first");
@@ -194,7 +197,8 @@ class Pruner {
   }
 
   /// Continues where save stood. Throws std::invalid_argument, and changes nothing, when the bytes
-  /// are no state, of another version, policy or shape, or damaged.
+  /// are no state, of another version, scorer or shape, or damaged. Policies that score alike
+  /// (Lethe and H2O) are not told apart.
   void restore(std::span<const std::byte> bytes) {
     detail::SequenceState<Scorer> restored = state_;
     restored.reset();

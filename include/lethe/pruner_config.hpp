@@ -115,7 +115,8 @@ inline void check_retention(const Retention& retention, const PrunerConfig& conf
 inline void check(const PrunerConfig& config, const PolicySettings& policy) {
   require(config.layers >= 1, "layers", config.layers, "give the layers of the cache");
   require(config.layers < all_heads, "layers", config.layers, "choose fewer than 2^32 - 1");
-  require(config.capacity >= 2, "capacity", config.capacity, "give each layer at least 2 tokens");
+  require(config.capacity >= 2, "capacity", config.capacity,
+          "give the most tokens a layer may hold, at least 2");
   require(config.capacity < std::numeric_limits<Slot>::max(), "capacity", config.capacity,
           "choose fewer than 2^32 - 1 tokens");
   require(config.groups >= 1, "groups", config.groups, "choose 1, the KV heads or the query heads");

@@ -126,8 +126,10 @@ class SequenceState {
   }
 
   [[noreturn]] LETHE_COLD static void refuse_open_step() {
-    refuse("make_room", "inside a step",
-           "commit what was observed first, or set draft_tokens to be able to drop it");
+    raise<std::invalid_argument>(
+        "lethe: make_room came inside a step: commit what was observed first, or set draft_tokens "
+        "to "
+        "be able to drop it");
   }
 
   template <class Cache>
@@ -212,13 +214,14 @@ class SequenceState {
 
   /// A row must cover the layer's tokens and the step's, up to its last query.
   void check_columns(std::size_t layer, std::size_t columns, std::size_t queries) const {
-    if (columns < slots.held(layer) + queries) refuse_columns(layer, columns);
+    if (columns < slots.held(layer) + queries) refuse_columns(layer, columns, queries);
   }
 
-  [[noreturn]] LETHE_COLD void refuse_columns(std::size_t layer, std::size_t columns) const {
+  [[noreturn]] LETHE_COLD void refuse_columns(std::size_t layer, std::size_t columns,
+                                              std::size_t queries) const {
     refuse("observe columns", std::to_string(columns),
-           "give a column for each of the " + std::to_string(slots.held(layer)) +
-               " tokens of layer " + std::to_string(layer) + " and for those of the step");
+           "layer " + std::to_string(layer) + " needs " + std::to_string(slots.held(layer)) +
+               " for its tokens and " + std::to_string(queries) + " for those of the step");
   }
 
   template <class Element>
@@ -229,7 +232,10 @@ class SequenceState {
   }
 
   [[noreturn]] LETHE_COLD void refuse_queries_waiting(std::size_t layer, std::size_t more) const {
-    const std::size_t waiting = deferred.active() ? deferred.waiting(layer) : 0;
+    if (!deferred.active()) {
+      refuse("deferred.queries", "0", "set PrunerConfig::deferred to observe Queries");
+    }
+    const std::size_t waiting = deferred.waiting(layer);
     refuse("deferred.queries", std::to_string(config.deferred.queries),
            std::to_string(waiting) + " queries wait and " + std::to_string(more) +
                " more came: choose at least those of one step, of all layers that share a cache");
