@@ -14,6 +14,14 @@ std::uint64_t pair_key(std::int32_t left, std::int32_t right) noexcept {
   return std::uint64_t{static_cast<std::uint32_t>(left)} << 32 | static_cast<std::uint32_t>(right);
 }
 
+// A vocabulary of user-defined tokens alone has nothing to merge, and its file no merges.
+const std::vector<std::string_view>& merges_of(const gguf::File& file,
+                                               const Vocabulary& vocabulary) {
+  static const std::vector<std::string_view> none;
+  constexpr std::string_view key = "tokenizer.ggml.merges";
+  return file.has(key) || vocabulary.has_text() ? file.strings(key) : none;
+}
+
 }  // namespace
 
 MergeTable::MergeTable(std::size_t merges) : entries_(std::bit_ceil(2 * merges + 2)) {}
@@ -39,9 +47,9 @@ Merge MergeTable::find(std::int32_t left, std::int32_t right) const noexcept {
 
 BytePairModel::BytePairModel(const gguf::File& file, const Vocabulary& vocabulary)
     : pretokenizer_(file.string("tokenizer.ggml.pre", "default")),
-      merges_(file.strings("tokenizer.ggml.merges").size()) {
+      merges_(merges_of(file, vocabulary).size()) {
   std::uint32_t rank = 0;
-  for (const std::string_view line : file.strings("tokenizer.ggml.merges")) {
+  for (const std::string_view line : merges_of(file, vocabulary)) {
     // From the second character on: a spelling may begin with a space in damaged vocabularies only.
     const std::size_t space = line.find(' ', 1);
     const std::string left = from_byte_level(line.substr(0, space));

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -39,6 +40,11 @@ class Vocabulary {
   /// The bytes that token `id` (below size()) stands for; control tokens stand for their name.
   const std::string& bytes(std::int32_t id) const { return bytes_[static_cast<std::size_t>(id)]; }
   TokenKind kind(std::int32_t id) const { return kinds_[static_cast<std::size_t>(id)]; }
+
+  /// Whether plain text can become tokens, besides those that match by their whole name.
+  bool has_text() const noexcept {
+    return std::find(kinds_.begin(), kinds_.end(), TokenKind::normal) != kinds_.end();
+  }
 
   /// The token that text may become for exactly these bytes, or -1; never a control or byte token.
   /// O(bytes).

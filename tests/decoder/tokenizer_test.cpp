@@ -162,6 +162,17 @@ TEST_CASE("user-defined tokens always match") {
   CHECK(tokenizer.encode("acb", false) == Ids{0, 1});  // no token for the byte c
 }
 
+TEST_CASE("a vocabulary of user-defined tokens alone needs no merges") {
+  GgufWriter writer;
+  writer.string("tokenizer.ggml.model", "gpt2").string("tokenizer.ggml.pre", "default");
+  writer.strings("tokenizer.ggml.tokens", {"<s>", "f ", "f=7 "})
+      .integers("tokenizer.ggml.token_type", {3, 4, 4});
+  CHECK(make(writer).encode("f f=7 f ", false) == Ids{1, 2, 1});
+  GgufWriter with_text;
+  with_text.string("tokenizer.ggml.model", "gpt2").strings("tokenizer.ggml.tokens", {"a", "b"});
+  test::check_error([&] { make(with_text); }, "tokenizer.ggml.merges");
+}
+
 TEST_CASE("begin and end tokens follow the file") {
   GgufWriter writer;
   test::add_byte_level_tokenizer(writer, "gpt-2", {}, {"<s>", "<|im_end|>", "<other>"});
