@@ -22,6 +22,8 @@ constexpr std::array<NamedPolicy, 8> known{{{"none", "Whole cache"},
                                             {"random", "Random"},
                                             {"supersession", "Supersession"}}};
 
+constexpr std::string_view oracle = "oracle";
+
 template <class Policy, class... Config>
 Pruner make(const lethe::PrunerConfig& config, std::size_t pinned, const Config&... own) {
   Policy policy(config, own...);
@@ -37,20 +39,35 @@ lethe::KeyShape key_shape(const PolicyOptions& options, const ModelConfig& model
           .pairs = halves ? lethe::RotaryPairs::halves : lethe::RotaryPairs::neighbours};
 }
 
+/// A window of recent tokens or queries; at most a quarter of the budget, where the published one
+/// would leave no room for a choice.
+std::size_t scaled_window(std::size_t published, const PolicyOptions& options) {
+  return std::min(published, std::max<std::size_t>(4, options.budget / 4));
+}
+
 Pruner choose(std::string_view name, const PolicyOptions& options, const ModelConfig& model) {
   lethe::PrunerConfig config{.layers = model.layers, .capacity = options.budget};
   if (name == "lethe") return make<policies::Lethe>(config, options.pinned);
   if (name == "h2o") return make<policies::H2O>(config, options.pinned);
   if (name == "tova") return make<policies::TOVA>(config, options.pinned);
-  if (name == "snapkv") return make<policies::SnapKV>(config, options.pinned);
+  if (name == "snapkv") {
+    const lethe::SnapKVConfig own{.window = scaled_window(lethe::SnapKVConfig{}.window, options)};
+    return make<policies::SnapKV>(config, options.pinned, own);
+  }
   if (name == "streaming") return make<policies::StreamingLLM>(config, options.pinned);
   if (name == "supersession") {
     const lethe::SupersessionConfig own{.keys = key_shape(options, model)};
     return make<policies::Supersession>(config, options.pinned, own);
   }
+  if (name == oracle) {
+    const KnownNeed::Config needs{{options.last_needs.begin(), options.last_needs.end()}};
+    return make<Oracle>(config, options.pinned, needs, scaled_window(32, options));
+  }
   config.groups = model.kv_heads;
   config.scope = lethe::Scope::head;
-  const lethe::RandomAttentionConfig random{.seed = options.seed};
+  const lethe::RandomAttentionConfig random{
+      .recent_tokens = scaled_window(lethe::RandomAttentionConfig{}.recent_tokens, options),
+      .seed = options.seed};
   return make<policies::RandomAttention>(config, options.pinned, random);
 }
 
@@ -75,7 +92,7 @@ std::string policy_label(std::string_view policy) {
 }
 
 Pruner make_pruner(std::string_view name, const PolicyOptions& options, const ModelConfig& model) {
-  policy_label(name);
+  if (name != oracle || options.last_needs.empty()) policy_label(name);
   if (name == "none") return {};
   try {
     return choose(name, options, model);

@@ -10,6 +10,7 @@
 #include <type_traits>
 #include <variant>
 
+#include "known_need.hpp"
 #include "model_config.hpp"
 
 namespace decoder {
@@ -18,7 +19,7 @@ namespace decoder {
 using Pruner =
     std::variant<std::monostate, lethe::policies::Lethe, lethe::policies::H2O,
                  lethe::policies::TOVA, lethe::policies::SnapKV, lethe::policies::StreamingLLM,
-                 lethe::policies::RandomAttention, lethe::policies::Supersession>;
+                 lethe::policies::RandomAttention, lethe::policies::Supersession, Oracle>;
 
 /// What a user chooses of a policy; the rest are the library's defaults.
 struct PolicyOptions {
@@ -27,6 +28,8 @@ struct PolicyOptions {
   std::uint64_t seed = 1;     ///< of the random policy
   /// Angle per position of each pair of channels, for policies that undo the keys' rotation.
   std::span<const float> rope_frequencies{};
+  /// For each position, the last one that needs it; the policy "oracle" is told them.
+  std::span<const std::uint32_t> last_needs{};
 };
 
 /// A policy's name on the command line, and in tables and pictures.
@@ -35,7 +38,7 @@ struct NamedPolicy {
   std::string_view label;
 };
 
-/// Returns all policies that make_pruner knows, "none" first.
+/// Returns all policies that a user may choose, "none" first.
 [[nodiscard]] std::span<const NamedPolicy> known_policies() noexcept;
 
 /// Returns their names as a sentence lists them.
@@ -45,7 +48,7 @@ struct NamedPolicy {
 /// @throws Error for an unknown policy, listing the known ones
 std::string policy_label(std::string_view policy);
 
-/// Makes a policy for one sequence.
+/// Makes a policy for one sequence; also "oracle", when its needs are given.
 /// @throws Error for an unknown name, listing the known ones, and for a budget that cannot hold
 ///         the protected tokens
 [[nodiscard]] Pruner make_pruner(std::string_view name, const PolicyOptions& options,

@@ -1,0 +1,85 @@
+#include "bench.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <mutex>
+#include <thread>
+
+#include "interrupt.hpp"
+
+namespace accuracy {
+namespace {
+
+std::size_t budget_of(const Cell& cell, const Problem& problem) {
+  const double tokens = cell.budget / 100 * static_cast<double>(problem.symbols.size());
+  return std::max<std::size_t>(1, static_cast<std::size_t>(tokens));
+}
+
+decoder::Sequence make_sequence(const Cell& cell, const Problem& problem, std::uint64_t seed,
+                                const decoder::Model& model) {
+  const bool is_whole = cell.policy == "none";
+  const std::size_t budget = is_whole ? problem.symbols.size() : budget_of(cell, problem);
+  const std::vector<std::uint32_t> needs = last_needs(problem);
+  const decoder::PolicyOptions options{.budget = budget,
+                                       .pinned = cell.is_pinned ? problem.prompt : 0,
+                                       .seed = seed,
+                                       .rope_frequencies = model.rope_frequencies(),
+                                       .last_needs = needs};
+  return {.cache = {model.config(), decoder::CacheType::f32, budget},
+          .pruner = decoder::make_pruner(cell.policy, options, model.config())};
+}
+
+/// Takes jobs one by one until none is left.
+class Workers {
+ public:
+  Workers(const std::vector<Job>& jobs, const decoder::Model& model,
+          const std::function<void(const nlohmann::json&)>& done)
+      : jobs_(jobs), model_(model), done_(done) {}
+
+  void work() {
+    decoder::Decoder decoder(model_, 1);
+    try {
+      for (std::size_t i = next_++; i < jobs_.size() && !decoder::is_interrupted(); i = next_++) {
+        const nlohmann::json row = run(jobs_[i], model_, decoder);
+        const std::lock_guard lock(mutex_);
+        done_(row);
+      }
+    } catch (...) {
+      const std::lock_guard lock(mutex_);
+      if (!error_) error_ = std::current_exception();
+      next_ = jobs_.size();
+    }
+  }
+
+  void rethrow() const {
+    if (error_) std::rethrow_exception(error_);
+  }
+
+ private:
+  const std::vector<Job>& jobs_;
+  const decoder::Model& model_;
+  const std::function<void(const nlohmann::json&)>& done_;
+  std::atomic<std::size_t> next_ = 0;
+  std::mutex mutex_;
+  std::exception_ptr error_;
+};
+
+}  // namespace
+
+nlohmann::json run(const Job& job, const decoder::Model& model, decoder::Decoder& decoder) {
+  const Problem problem = make_problem(job.cell.task, job.cell.size, job.seed);
+  decoder::Sequence sequence = make_sequence(job.cell, problem, job.seed, model);
+  return row_of(job.cell, job.seed, problem, attempt(decoder, sequence, problem, job.cell.feeding));
+}
+
+void run_all(const std::vector<Job>& jobs, const decoder::Model& model, unsigned threads,
+             const std::function<void(const nlohmann::json&)>& done) {
+  Workers workers(jobs, model, done);
+  std::vector<std::thread> pool;
+  for (unsigned i = 0; i < threads; ++i) pool.emplace_back([&] { workers.work(); });
+  for (std::thread& thread : pool) thread.join();
+  workers.rethrow();
+}
+
+}  // namespace accuracy

@@ -1,0 +1,86 @@
+#include "cell.hpp"
+
+#include <array>
+#include <bit>
+
+namespace accuracy {
+namespace {
+
+using nlohmann::json;
+
+/// Rights and wrongs by gap: entry b counts gaps from 2^b to below 2^(b + 1).
+json by_gap(const std::vector<Lookup>& answers, const std::vector<Lookup>& steps) {
+  std::array<std::array<std::size_t, 2>, 16> counts{};
+  std::size_t last = 0;
+  for (const std::vector<Lookup>* lookups : {&answers, &steps}) {
+    for (const Lookup& lookup : *lookups) {
+      const auto bucket = static_cast<std::size_t>(std::bit_width(lookup.gap)) - 1;
+      ++counts[bucket][lookup.is_right ? 0 : 1];
+      last = std::max(last, bucket + 1);
+    }
+  }
+  return json(std::vector(counts.begin(), counts.begin() + static_cast<std::ptrdiff_t>(last)));
+}
+
+std::size_t count_right(const std::vector<Lookup>& lookups) {
+  std::size_t right = 0;
+  for (const Lookup& lookup : lookups) right += lookup.is_right ? 1 : 0;
+  return right;
+}
+
+json described(const Cell& cell, std::uint64_t seed) {
+  return {{"model", cell.model},
+          {"task", name(cell.task)},
+          {"size", {cell.size.variables, cell.size.lines, cell.size.steps}},
+          {"policy", cell.policy},
+          {"budget", cell.budget},
+          {"pinned", cell.is_pinned},
+          {"feeding", cell.feeding == Feeding::own ? "own" : "truth"},
+          {"seed", seed}};
+}
+
+}  // namespace
+
+ProblemSize evaluated_size(Task task) {
+  switch (task) {
+    case Task::loop:
+      return {.variables = 8, .lines = 10, .steps = 7};
+    case Task::once:
+      return {.variables = 12, .lines = 8, .steps = 9};
+    case Task::recall:
+      return {.variables = 12, .lines = 1, .steps = 640};
+    case Task::interleaved:
+      return {.variables = 10, .lines = 1, .steps = 50};
+    case Task::lookalike:
+      return {.variables = 6, .lines = 4, .steps = 300};
+  }
+  return {};
+}
+
+json row_of(const Cell& cell, std::uint64_t seed, const Problem& problem, const Attempt& attempt) {
+  json row = described(cell, seed);
+  row["symbols"] = problem.symbols.size();
+  row["prompt"] = problem.prompt;
+  row["solved"] = attempt.is_solved();
+  row["answers"] = {count_right(attempt.answers), attempt.answers.size()};
+  row["steps"] = {count_right(attempt.steps), attempt.steps.size()};
+  row["produced"] = {attempt.right, attempt.produced};
+  row["by_gap"] = by_gap(attempt.answers, attempt.steps);
+  if (attempt.first_error) row["first_error"] = *attempt.first_error;
+  row["mean_kept"] = attempt.mean_kept;
+  row["peak_kept"] = attempt.peak_kept;
+  return row;
+}
+
+std::string key_of(const Cell& cell, std::uint64_t seed) { return key_of(described(cell, seed)); }
+
+std::string key_of(const json& row) {
+  std::string key;
+  for (const char* field :
+       {"model", "task", "size", "policy", "budget", "pinned", "feeding", "seed"}) {
+    key += row.at(field).dump() + ' ';
+  }
+  return key;
+}
+
+}  // namespace accuracy

@@ -1,0 +1,38 @@
+/// What is measured: a model on a task under a policy and a budget.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "attempt.hpp"
+#include "problems.hpp"
+
+namespace accuracy {
+
+/// One cell of the table; a row of results is a cell and a seed.
+struct Cell {
+  std::string model;
+  Task task = Task::loop;
+  ProblemSize size{};
+  std::string policy = "none";
+  /// Share of a problem's symbols that a layer may hold, in percent.
+  double budget = 100;
+  bool is_pinned = false;
+  Feeding feeding = Feeding::own;
+};
+
+/// The size at which a task is evaluated: about 1,000 symbols, the longest trained.
+[[nodiscard]] ProblemSize evaluated_size(Task task);
+
+/// The row of one problem, as it stands in a file of results.
+[[nodiscard]] nlohmann::json row_of(const Cell& cell, std::uint64_t seed, const Problem& problem,
+                                    const Attempt& attempt);
+
+/// What a row is recognised by, so that none is computed twice.
+[[nodiscard]] std::string key_of(const Cell& cell, std::uint64_t seed);
+/// The same, of a row of results.
+[[nodiscard]] std::string key_of(const nlohmann::json& row);
+
+}  // namespace accuracy
