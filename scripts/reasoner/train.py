@@ -1,0 +1,192 @@
+#!/usr/bin/env python3
+"""Trains the reasoner on a CPU. Needs PyTorch.
+
+    cmake --build --preset release --target write_problems
+    python3 scripts/reasoner/train.py --seed 1 --out build/reasoner/1.pt
+
+An interrupted run goes on from --out. export.py makes the GGUF file. Problems come from benchmarks/accuracy/write_problems, with seeds from 2^40 on; evaluation takes
+seeds below.
+"""
+import argparse
+import dataclasses
+import os
+import pathlib
+import random
+import subprocess
+import time
+
+import torch
+import torch.nn.functional as F
+from model import Reasoner, Shape
+from muon import Muon
+
+TASKS = {"loop": 0.3, "once": 0.1, "recall": 0.15, "interleaved": 0.25, "lookalike": 0.2}
+BATCH_SYMBOLS = 5000
+LONGEST = 1000
+FIRST_SEED = 1 << 40
+MATRIX_RATE, OTHER_RATE = 0.006, 0.003
+
+
+class Source:
+    """Problems from the evaluation's own generator."""
+
+    def __init__(self, program: str):
+        self.symbols = len(subprocess.run([program, "--symbols"], capture_output=True, text=True,
+                                          check=True).stdout.splitlines())
+        self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def problem(self, task: str, size: tuple, seed: int):
+        self.process.stdin.write(f"{task} {size[0]} {size[1]} {size[2]} {seed}\n")
+        self.process.stdin.flush()
+        symbols = [int(symbol) for symbol in self.process.stdout.readline().split()]
+        return symbols, self.process.stdout.readline().strip()
+
+
+def draw_size(rng: random.Random, task: str, stage: int):
+    """(variables, lines, steps) at a stage, and about how many symbols that makes."""
+    variables = rng.randint(2, min(12, 2 + stage))
+    if task in ("loop", "once"):
+        lines = rng.randint(1, min(12, 1 + stage))
+        most = min(24, max(1, stage * 2 // lines), (LONGEST - 50 - 6 * lines) // (12 * lines + 1))
+        steps = rng.randint(1, max(1, most))
+        return (variables, lines, steps), 20 + variables + 6 * lines + steps * (12 * lines + 1)
+    if task == "recall":
+        steps = rng.randint(4, min(640, 12 * stage))
+        return (variables, 1, steps), variables + steps * 3 // 2
+    if task == "interleaved":
+        steps = rng.randint(1, min(53, 2 * stage))
+        return (variables, 1, steps), variables + 18 * steps
+    records, names = rng.randint(2, min(8, 2 + stage // 2)), rng.randint(1, min(5, 1 + stage // 3))
+    steps = rng.randint(4, min(300, 8 * stage))
+    return (records, names, steps), 2 * records * names + steps * 3
+
+
+def collate(problems):
+    """Symbols [problem, place], targets there (-1: nothing to learn), and their roles."""
+    longest = max(len(symbols) for symbols, _ in problems)
+    symbols = torch.zeros(len(problems), longest, dtype=torch.long)
+    targets = torch.full((len(problems), longest), -1)
+    roles = torch.zeros(len(problems), longest, dtype=torch.uint8)
+    for row, (given, parts) in enumerate(problems):
+        symbols[row, : len(given)] = torch.tensor(given)
+        for place in range(1, len(given)):
+            if parts[place] != "g":
+                targets[row, place - 1] = given[place]
+                roles[row, place - 1] = ord(parts[place])
+    return symbols, targets, roles
+
+
+class Progress:
+    """A running share of right predictions for each task and role, and each task's stage."""
+
+    def __init__(self):
+        self.right = {task: {role: 0.0 for role in "sla"} for task in TASKS}
+        self.stage = dict.fromkeys(TASKS, 1)
+        self.since = dict.fromkeys(TASKS, 0)
+
+    def note(self, task, hits, roles):
+        for role in "sla":
+            mask = roles == ord(role)
+            if mask.any():
+                share = hits[mask].float().mean().item()
+                self.right[task][role] += 0.06 * (share - self.right[task][role])
+        self.since[task] += 1
+        parts = [self.right[task]["l"]] + ([self.right[task]["s"]] if (roles == ord("s")).any() else [])
+        if min(parts) > 0.98 and self.since[task] > 15 and self.stage[task] < 60:
+            self.stage[task] += 1 + self.stage[task] // 6
+            self.since[task] = 0
+
+    def line(self):
+        def one(task):
+            right = self.right[task]
+            return f"{task} {self.stage[task]}: " + " ".join(f"{role} {right[role]:.3f}" for role in "sla")
+        return "; ".join(one(task) for task in TASKS)
+
+
+class Training:
+    def __init__(self, options):
+        torch.manual_seed(options.seed)
+        self.options = options
+        self.source = Source(options.problems)
+        self.model = Reasoner(Shape(vocabulary=self.source.symbols, layers=options.layers))
+        matrices = [p for name, p in self.model.named_parameters() if p.dim() == 2 and "embd" not in name]
+        others = [p for name, p in self.model.named_parameters() if p.dim() != 2 or "embd" in name]
+        self.muon = Muon(matrices, MATRIX_RATE)
+        self.adam = torch.optim.AdamW(others, lr=OTHER_RATE, betas=(0.9, 0.95), weight_decay=0.0)
+        self.progress, self.step = Progress(), 0
+        if options.out.exists():
+            self.load()
+
+    def load(self):
+        saved = torch.load(self.options.out)
+        self.model.load_state_dict(saved["model"])
+        self.muon.load_state_dict(saved["muon"])
+        self.adam.load_state_dict(saved["adam"])
+        vars(self.progress).update(saved["progress"])
+        self.step = saved["step"]
+
+    def save(self):
+        self.options.out.parent.mkdir(parents=True, exist_ok=True)
+        part = self.options.out.with_suffix(".part")
+        torch.save({"model": self.model.state_dict(), "shape": dataclasses.asdict(self.model.shape),
+                    "muon": self.muon.state_dict(), "adam": self.adam.state_dict(),
+                    "progress": vars(self.progress), "step": self.step, "seed": self.options.seed}, part)
+        os.replace(part, self.options.out)
+
+    def batch(self, task):
+        rng = random.Random(self.options.seed * 10**9 + self.step)
+        stage = self.progress.stage[task]
+        size, length = draw_size(rng, task, stage if rng.random() < 0.7 else rng.randint(1, stage))
+        seed = FIRST_SEED + ((self.options.seed << 32) + self.step) * 4096
+        count = min(4096, max(3, BATCH_SYMBOLS // length))
+        return collate([self.source.problem(task, size, seed + i) for i in range(count)])
+
+    def set_rates(self):
+        left = 1 - self.step / self.options.steps
+        rate = min(1.0, self.step / 50) * min(1.0, max(0.02, left / 0.35))
+        for optimiser, base in ((self.muon, MATRIX_RATE), (self.adam, OTHER_RATE)):
+            for group in optimiser.param_groups:
+                group["lr"] = base * rate
+
+    def learn(self):
+        rng = random.Random(-self.options.seed * 10**9 - self.step)
+        task = rng.choices(list(TASKS), list(TASKS.values()))[0]
+        symbols, targets, roles = self.batch(task)
+        wanted = targets >= 0
+        if not wanted.any():
+            return
+        logits = self.model(symbols, wanted)
+        loss = F.cross_entropy(logits, targets[wanted])
+        self.muon.zero_grad(), self.adam.zero_grad()
+        loss.backward()
+        self.set_rates()
+        self.muon.step(), self.adam.step()
+        self.progress.note(task, logits.argmax(-1) == targets[wanted], roles[wanted])
+
+    def run(self):
+        told = time.time()
+        while self.step < self.options.steps:
+            self.learn()
+            self.step += 1
+            if time.time() - told > 30:
+                told = time.time()
+                print(f"step {self.step}: {self.progress.line()}", flush=True)
+                self.save()
+        self.save()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=12000)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--problems", default="build/release/benchmarks/accuracy/write_problems")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    Training(options).run()
+
+
+if __name__ == "__main__":
+    main()
