@@ -25,6 +25,8 @@ set(LETHE_HEADERS
     lethe/drafts.hpp
     lethe/slot_table.hpp
     lethe/unit_keys.hpp
+    lethe/score/decayed_maximum.hpp
+    lethe/score/per_age.hpp
     lethe/score/random.hpp
     lethe/score/rasr.hpp
     lethe/score/supersession.hpp

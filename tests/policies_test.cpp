@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <map>
 #include <vector>
 
 #include "catch.hpp"
@@ -235,4 +236,44 @@ TEST_CASE("RandomAttention keeps recents and a seeded draw") {
         },
         pinned);
   }
+}
+
+TEST_CASE("G-KV keeps its window and the best standings, fading from round to round") {
+  for (const std::size_t pinned : {0u, 10u}) {
+    std::map<Position, float> remembered;
+    require_policy(
+        policies::GKV(config, {.budget = 24, .decay = 0.75f, .window = 6, .pool = 5}),
+        [&](const History& past) {
+          std::vector<float> standing;
+          for (std::size_t i = 0; i < past.tokens.size(); ++i) {
+            standing.push_back(static_cast<float>(window_maximum(past, i, 6, 5)));
+          }
+          const float share = 1.0f / *std::max_element(standing.begin(), standing.end());
+          for (std::size_t i = 0; i < past.tokens.size(); ++i) {
+            float& before = remembered[past.tokens[i]];
+            before = std::max(standing[i] * share, before * 0.75f);
+          }
+          return keep_best(past, 24, 0, 6, [&](const History& h, std::size_t i) {
+            return static_cast<double>(remembered[h.tokens[i]]);
+          });
+        },
+        pinned);
+  }
+}
+
+TEST_CASE("InertiaKV keeps what was looked at of late, and its buffer") {
+  const Score recent = [](const History& past, std::size_t i) {
+    return past.decayed(0.875, past.tokens[i]);
+  };
+  require_policy(policies::InertiaKV(config, {.budget = 24, .decay = 0.875f, .recent_tokens = 6}),
+                 [&](const History& past) { return keep_best(past, 24, 4, 6, recent); });
+}
+
+TEST_CASE("mass over age keeps what was looked at most while it was there") {
+  const Score per_age = [](const History& past, std::size_t i) {
+    const double age = static_cast<double>(past.mass.size() - past.tokens[i]);
+    return static_cast<double>(static_cast<float>(past.decayed(1.0, past.tokens[i]) * (1.0 / age)));
+  };
+  require_policy(policies::MassPerAge(config, {.budget = 24}),
+                 [&](const History& past) { return keep_best(past, 24, 0, 12, per_age); });
 }

@@ -16,10 +16,11 @@
 namespace decoder {
 
 /// What decides which tokens of a sequence's cache stay; std::monostate keeps them all.
-using Pruner =
-    std::variant<std::monostate, lethe::policies::Lethe, lethe::policies::H2O,
-                 lethe::policies::TOVA, lethe::policies::SnapKV, lethe::policies::StreamingLLM,
-                 lethe::policies::RandomAttention, lethe::policies::Supersession, Oracle>;
+using Pruner = std::variant<std::monostate, lethe::policies::Lethe, lethe::policies::H2O,
+                            lethe::policies::TOVA, lethe::policies::SnapKV,
+                            lethe::policies::StreamingLLM, lethe::policies::RandomAttention,
+                            lethe::policies::Supersession, lethe::policies::GKV,
+                            lethe::policies::InertiaKV, lethe::policies::MassPerAge, Oracle>;
 
 /// What a user chooses of a policy; the rest are the library's defaults.
 struct PolicyOptions {

@@ -30,6 +30,8 @@
 #include "lethe/round/space.hpp"
 #include "lethe/round/totals.hpp"
 #include "lethe/score.hpp"
+#include "lethe/score/decayed_maximum.hpp"
+#include "lethe/score/per_age.hpp"
 #include "lethe/score/random.hpp"
 #include "lethe/score/rasr.hpp"
 #include "lethe/score/supersession.hpp"

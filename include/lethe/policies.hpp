@@ -8,6 +8,8 @@
 #include "lethe/budget.hpp"
 #include "lethe/budget/breakpoint.hpp"
 #include "lethe/pruner.hpp"
+#include "lethe/score/decayed_maximum.hpp"
+#include "lethe/score/per_age.hpp"
 #include "lethe/score/random.hpp"
 #include "lethe/score/rasr.hpp"
 #include "lethe/score/supersession.hpp"
@@ -61,6 +63,38 @@ struct SnapKVConfig {
   Pooling pooling = Pooling::maximum;
 
   bool operator==(const SnapKVConfig&) const = default;
+};
+
+/// Settings of policies::GKV.
+struct GKVConfig {
+  std::size_t budget = 0;
+  /// Share of a standing left after one more round; the published 0.8.
+  float decay = 0.8f;
+  /// As SnapKV's.
+  std::size_t window = 32;
+  std::size_t pool = 7;
+
+  bool operator==(const GKVConfig&) const = default;
+};
+
+/// Settings of policies::InertiaKV.
+struct InertiaKVConfig {
+  std::size_t budget = 0;
+  /// Share of a token's momentum left after one more query; the published 0.8.
+  float decay = 0.8f;
+  /// As RandomAttention's buffer; none is published.
+  std::size_t recent_tokens = 32;
+
+  bool operator==(const InertiaKVConfig&) const = default;
+};
+
+/// Settings of policies::MassPerAge.
+struct MassPerAgeConfig {
+  std::size_t budget = 0;
+  /// As H2O's.
+  float recent_ratio = 0.5f;
+
+  bool operator==(const MassPerAgeConfig&) const = default;
 };
 
 /// Settings of policies::StreamingLLM.
@@ -139,6 +173,34 @@ class SnapKV : public Pruner<WindowMass, UniformBudget> {
       : Pruner(pruner, {.retention = {.first_tokens = 0, .recent_tokens = config.window}},
                {.window = config.window, .pool = config.pool, .pooling = config.pooling},
                {.budget = config.budget}) {}
+};
+
+/// G-KV (arXiv 2512.00504): the best standing in SnapKV's score that a token has had, fading.
+class GKV : public Pruner<DecayedMaximum<WindowMass>, UniformBudget> {
+ public:
+  explicit GKV(const PrunerConfig& pruner, const GKVConfig& config = {})
+      : Pruner(pruner, {.retention = {.first_tokens = 0, .recent_tokens = config.window}},
+               {.score = {.window = config.window, .pool = config.pool}, .decay = config.decay},
+               {.budget = config.budget}) {}
+};
+
+/// InertiaKV (arXiv 2609.03515): a running mean of the mass, which ranks as RASR does.
+class InertiaKV : public Pruner<Rasr, UniformBudget> {
+ public:
+  explicit InertiaKV(const PrunerConfig& pruner, const InertiaKVConfig& config = {})
+      : Pruner(pruner, {.retention = {.recent_tokens = config.recent_tokens}},
+               {.decay = config.decay}, {.budget = config.budget}) {}
+};
+
+/// H2O without its advantage for old tokens: cumulative mass over age.
+class MassPerAge : public Pruner<PerAge<Rasr>, UniformBudget> {
+ public:
+  explicit MassPerAge(const PrunerConfig& pruner, const MassPerAgeConfig& config = {})
+      : Pruner(pruner,
+               {.retention = {.first_tokens = 0,
+                              .recent_tokens = std::numeric_limits<std::size_t>::max(),
+                              .recent_share = config.recent_ratio}},
+               {.decay = 1.0f}, {.budget = config.budget}) {}
 };
 
 /// StreamingLLM (arXiv 2309.17453): first tokens and the most recent ones; reads no attention.

@@ -1,0 +1,121 @@
+/// The best standing a token has had, fading from round to round. G-KV.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "lethe/score.hpp"
+
+namespace lethe {
+
+/// Settings of DecayedMaximum.
+template <class Scorer>
+struct DecayedMaximumConfig {
+  /// What a round's standing is measured by.
+  typename Scorer::Config score{};
+  /// alpha: share of a standing left after one more round that dropped tokens; the published 0.8.
+  float decay = 0.8f;
+
+  bool operator==(const DecayedMaximumConfig&) const = default;
+};
+
+/// F = max(decay x F, s / max s), once for each round that drops tokens, where s is another
+/// scorer's (G-KV, arXiv 2512.00504: the maximum did better there than the mean). Scores that are
+/// not finite stay so. Memory: 8 bytes a slot and group beside the inner scorer's.
+template <TokenScorer Scorer>
+class DecayedMaximum {
+ public:
+  using Config = DecayedMaximumConfig<Scorer>;
+  static constexpr bool reads_mass = Scorer::reads_mass;
+  static constexpr std::string_view name = "decayed maximum";
+
+  /// Throws std::invalid_argument unless 0 <= decay <= 1.
+  DecayedMaximum(const Config& config, const ScoreShape& shape)
+      : shape_(shape),
+        decay_(checked(config.decay)),
+        scorer_(config.score, shape),
+        remembered_(shape.layers * shape.groups * shape.slots, 0.0f),
+        latest_(remembered_.size(), 0.0f) {}
+
+  void record(std::size_t layer, std::size_t group, std::int64_t query, std::size_t first_slot,
+              std::span<const float> mass) {
+    scorer_.record(layer, group, query, first_slot, mass);
+  }
+
+  void advance(std::size_t queries) { scorer_.advance(queries); }
+
+  /// O(n) beside the inner scorer's.
+  [[nodiscard]] LETHE_EXACT std::span<const float> score(std::size_t layer, std::size_t group,
+                                                         std::span<const Position> positions,
+                                                         std::span<float> scratch) {
+    LETHE_EXACT_BODY
+    const std::span<const float> scores = scorer_.score(layer, group, positions, scratch);
+    const std::span<float> latest = row_of(latest_, layer, group).first(scores.size());
+    const std::span<const float> remembered = row_of(remembered_, layer, group);
+    float best = 0;
+    for (const float score : scores) best = best < score ? score : best;
+    const float share = best > 0 ? 1.0f / best : 0.0f;
+    for (std::size_t i = 0; i < scores.size(); ++i) {
+      const float now = LETHE_PRODUCT(scores[i], share);
+      const float before = LETHE_PRODUCT(remembered[i], decay_);
+      latest[i] = now < before ? before : now;
+    }
+    return latest;
+  }
+
+  void keep(const EvictionPlan& plan, std::size_t group) {
+    scorer_.keep(plan, group);
+    const std::span<float> row = row_of(latest_, plan.layer, group);
+    keep_row(row, plan);
+    std::copy(row.begin(), row.end(), row_of(remembered_, plan.layer, group).begin());
+  }
+
+  void forget(std::size_t layer, std::size_t group, Slot slot) {
+    scorer_.forget(layer, group, slot);
+    row_of(latest_, layer, group)[slot] = 0.0f;
+    row_of(remembered_, layer, group)[slot] = 0.0f;
+  }
+
+  void reset() {
+    scorer_.reset();
+    std::fill(remembered_.begin(), remembered_.end(), 0.0f);
+    std::fill(latest_.begin(), latest_.end(), 0.0f);
+  }
+
+  template <class Archive, class Self>
+  static void archive(Archive& archive, Self& self) {
+    Scorer::archive(archive, self.scorer_);
+    archive(self.remembered_);
+  }
+
+  [[nodiscard]] bool valid() const {
+    return scorer_.valid() && std::all_of(remembered_.begin(), remembered_.end(), [](float value) {
+             return !is_finite(value) || (value >= 0.0f && value <= 1.01f);
+           });
+  }
+
+ private:
+  [[nodiscard]] static float checked(float decay) {
+    detail::require(decay >= 0.0f && decay <= 1.0f, "decay", decay, "choose a share from 0 to 1");
+    return decay;
+  }
+
+  [[nodiscard]] std::span<float> row_of(std::vector<float>& rows, std::size_t layer,
+                                        std::size_t group) const {
+    return std::span(rows).subspan((layer * shape_.groups + group) * shape_.slots, shape_.slots);
+  }
+
+  ScoreShape shape_;
+  float decay_;
+  Scorer scorer_;
+  /// Standings after the last round that dropped tokens, and of the last look.
+  std::vector<float> remembered_;
+  std::vector<float> latest_;
+};
+static_assert(TokenScorer<DecayedMaximum<NoScore>>);
+
+}  // namespace lethe
