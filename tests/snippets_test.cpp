@@ -151,7 +151,7 @@ TEST_CASE("logits, ready mass and half floats") {
   const std::size_t layer = 0, heads = 4;
   lethe::policies::H2O pruner{{.layers = 2, .capacity = 512}};
   pruner.make_room(cache, 1);
-  for (const std::size_t any : {0, 1}) decoder.append(any);
+  for (std::size_t any = 0; any < 2; ++any) decoder.append(any);
   const std::vector<float> logits(heads, 2.0f), lse(heads, 0.25f), mass{4.0f};
   const std::vector<lethe::BFloat16> p(heads, {.bits = 0x3F80});  // one
   const std::size_t n = cache.size(layer);
