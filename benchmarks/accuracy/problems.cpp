@@ -202,7 +202,8 @@ Problem recall_stream(Draw& draw, const ProblemSize& size) {
   writer.end_prompt();
   for (std::size_t i = 0; i < size.steps; ++i) {
     if (draw.below(2) == 0) {
-      writer.write(names[draw.popular(names.size())], draw.digit(), Role::given);
+      const Token variable = names[draw.popular(names.size())];
+      writer.write(variable, draw.digit(), Role::given);
     } else {
       const Token variable = names[draw.below(names.size())];
       writer.give(name_of(variable));

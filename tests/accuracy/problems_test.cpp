@@ -115,7 +115,20 @@ TEST_CASE("a seed's problem is the same on every compiler") {
   const Problem problem = make_problem(Task::recall, {.variables = 3, .lines = 1, .steps = 6}, 1);
   std::string text;
   for (const accuracy::Token symbol : problem.symbols) text += accuracy::text_of(symbol);
-  CHECK(text == "<s>~ d=6 i=1 k=8 i i=1 k k=8 d=5 d=2 d d=2 k k=8 ");
+  CHECK(text == "<s>~ d=6 i=1 k=8 i i=1 k k=8 i=3 k=5 d d=6 k k=5 ");
+}
+
+TEST_CASE("every task's problems are the same on every compiler") {
+  std::uint64_t digest = 0xCBF29CE484222325u;  // FNV-1a over the symbols
+  for (const Task task : accuracy::tasks) {
+    for (std::uint64_t seed = 1; seed <= 3; ++seed) {
+      const ProblemSize size{.variables = 6, .lines = 5, .steps = 7};
+      for (const accuracy::Token symbol : make_problem(task, size, seed).symbols) {
+        digest = (digest ^ static_cast<std::uint64_t>(symbol)) * 0x100000001B3u;
+      }
+    }
+  }
+  CHECK(digest == 0x144A8A2FC4D25B42u);
 }
 
 TEST_CASE("a value is needed until it is last asked for, a program's text until its end") {
