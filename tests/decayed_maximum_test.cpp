@@ -90,11 +90,31 @@ TEST_CASE("a new token in a forgotten slot starts from nothing") {
   CHECK(scores_of(scorer, 2) == std::vector<double>{0.0, 1.0});
 }
 
-TEST_CASE("scores that are not finite stay visible") {
-  const float nan = std::numeric_limits<float>::quiet_NaN();
+TEST_CASE("standings fade too where single slots are overwritten") {
   Scorer scorer(config, {.layers = 2, .slots = slots});
-  observe(scorer, {0.5f, nan, 0.5f});
-  CHECK_FALSE(lethe::is_finite(static_cast<float>(scores_of(scorer, 3)[1])));
+  observe(scorer, {0.2f, 0.8f, 0.2f, 0.4f});
+  CHECK_THAT(scores_of(scorer, 4)[3], WithinAbs(0.5, 1e-6));
+  scorer.forget(1, 0, 0);
+  for (int query = 0; query < 3; ++query) observe(scorer, {0.3f, 0.1f, 0.0f, 0.0f});
+  const std::vector<double> found = scores_of(scorer, 4);
+  CHECK(found[0] == 1.0);
+  CHECK_THAT(found[1], WithinAbs(0.8, 1e-6));
+  CHECK_THAT(found[3], WithinAbs(0.4, 1e-6));
+}
+
+TEST_CASE("scores that are not finite stay visible") {
+  for (const float odd :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    Scorer scorer(config, {.layers = 2, .slots = slots});
+    observe(scorer, {0.5f, odd, 0.5f});
+    CHECK_FALSE(lethe::is_finite(static_cast<float>(scores_of(scorer, 3)[1])));
+  }
+}
+
+TEST_CASE("the smallest scores have standings") {
+  Scorer scorer(config, {.layers = 2, .slots = slots});
+  observe(scorer, {0.0f, 1e-39f});
+  CHECK(scores_of(scorer, 2) == std::vector<double>{0.0, 1.0});
 }
 
 TEST_CASE("a decay that is no share is refused") {

@@ -95,6 +95,7 @@ TEST_CASE("probabilities and mass that are not finite are found") {
     check_kinds(lethe::policies::Lethe(config(), {.decay = 0.5f, .first_threshold = 150}), bad);
     check_kinds(lethe::policies::H2O(config()), bad);
     check_kinds(lethe::policies::SnapKV(config(), {.window = 190, .pool = 1}), bad);
+    check_kinds(lethe::policies::GKV(config(), {.window = 190, .pool = 1}), bad);
   }
 }
 

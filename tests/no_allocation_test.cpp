@@ -205,7 +205,8 @@ TEST_CASE("The counter counts") {
 TEMPLATE_TEST_CASE("No policy allocates, whatever it is told of attention", "",
                    lethe::policies::Lethe, lethe::policies::H2O, lethe::policies::TOVA,
                    lethe::policies::SnapKV, lethe::policies::StreamingLLM,
-                   lethe::policies::RandomAttention) {
+                   lethe::policies::RandomAttention, lethe::policies::GKV,
+                   lethe::policies::MassPerAge) {
   for (const Kind kind : {Kind::probabilities, Kind::logits, Kind::logits_alone, Kind::mass,
                           Kind::half, Kind::queries}) {
     expect_none<TestType>(config_for(kind, lethe::Scope::layer), kind);

@@ -125,6 +125,8 @@ TEST_CASE("Every policy goes on as it was after save and restore, a copy, and a 
     check_policy(lethe::policies::H2O(config), deferred);
     check_policy(lethe::policies::SnapKV(config, {.window = 6}), deferred);
     check_policy(lethe::policies::TOVA(config), deferred);
+    check_policy(lethe::policies::GKV(config, {.window = 6}), deferred);
+    check_policy(lethe::policies::MassPerAge(config), deferred);
   }
   check_policy(lethe::policies::StreamingLLM(config_of(false)), false);
   check_policy(lethe::policies::RandomAttention(config_of(false), {.recent_tokens = 8}), false);

@@ -39,7 +39,8 @@ class DecayedMaximum {
         decay_(checked(config.decay)),
         scorer_(config.score, shape),
         remembered_(shape.layers * shape.groups * shape.slots, 0.0f),
-        latest_(remembered_.size(), 0.0f) {}
+        latest_(remembered_.size(), 0.0f),
+        is_fresh_(shape.layers * shape.groups, 0) {}
 
   void record(std::size_t layer, std::size_t group, std::int64_t query, std::size_t first_slot,
               std::span<const float> mass) {
@@ -58,32 +59,33 @@ class DecayedMaximum {
     const std::span<const float> remembered = row_of(remembered_, layer, group);
     float best = 0;
     for (const float score : scores) best = best < score ? score : best;
-    const float share = best > 0 ? 1.0f / best : 0.0f;
+    const double share = best > 0 ? 1.0 / static_cast<double>(best) : 0.0;
     for (std::size_t i = 0; i < scores.size(); ++i) {
-      const float now = LETHE_PRODUCT(scores[i], share);
-      const float before = LETHE_PRODUCT(remembered[i], decay_);
-      latest[i] = now < before ? before : now;
+      const float now = static_cast<float>(static_cast<double>(scores[i]) * share);
+      const float before = remembered[i] * decay_;
+      const float standing = now < before ? before : now;
+      latest[i] = is_finite(scores[i]) ? standing : scores[i];
     }
+    is_fresh_[layer * shape_.groups + group] = 1;
     return latest;
   }
 
   void keep(const EvictionPlan& plan, std::size_t group) {
     scorer_.keep(plan, group);
-    const std::span<float> row = row_of(latest_, plan.layer, group);
-    keep_row(row, plan);
-    std::copy(row.begin(), row.end(), row_of(remembered_, plan.layer, group).begin());
+    remember(plan.layer, group);
+    keep_row(row_of(remembered_, plan.layer, group), plan);
   }
 
   void forget(std::size_t layer, std::size_t group, Slot slot) {
     scorer_.forget(layer, group, slot);
-    row_of(latest_, layer, group)[slot] = 0.0f;
+    remember(layer, group);
     row_of(remembered_, layer, group)[slot] = 0.0f;
   }
 
   void reset() {
     scorer_.reset();
     std::fill(remembered_.begin(), remembered_.end(), 0.0f);
-    std::fill(latest_.begin(), latest_.end(), 0.0f);
+    std::fill(is_fresh_.begin(), is_fresh_.end(), std::uint8_t{0});
   }
 
   template <class Archive, class Self>
@@ -104,6 +106,15 @@ class DecayedMaximum {
     return decay;
   }
 
+  /// What the last look found stands from now on: tokens are about to go.
+  void remember(std::size_t layer, std::size_t group) {
+    std::uint8_t& is_fresh = is_fresh_[layer * shape_.groups + group];
+    if (is_fresh == 0) return;
+    is_fresh = 0;
+    const std::span<const float> row = row_of(latest_, layer, group);
+    std::copy(row.begin(), row.end(), row_of(remembered_, layer, group).begin());
+  }
+
   [[nodiscard]] std::span<float> row_of(std::vector<float>& rows, std::size_t layer,
                                         std::size_t group) const {
     return std::span(rows).subspan((layer * shape_.groups + group) * shape_.slots, shape_.slots);
@@ -115,6 +126,8 @@ class DecayedMaximum {
   /// Standings after the last round that dropped tokens, and of the last look.
   std::vector<float> remembered_;
   std::vector<float> latest_;
+  /// Whether `latest_` is of a look since tokens last went.
+  std::vector<std::uint8_t> is_fresh_;
 };
 static_assert(TokenScorer<DecayedMaximum<NoScore>>);
 
