@@ -197,8 +197,8 @@ class Pruner {
   }
 
   /// Continues where save stood. Throws std::invalid_argument, and changes nothing, when the bytes
-  /// are no state, of another version, scorer or shape, or damaged. Policies that score alike
-  /// (Lethe and H2O) are not told apart.
+  /// are no state, of another version, scorer or shape, or damaged. Policies that differ in
+  /// what they protect or in their budget alone are not told apart.
   void restore(std::span<const std::byte> bytes) {
     detail::SequenceState<Scorer> restored = state_;
     restored.reset();

@@ -128,8 +128,7 @@ class SequenceState {
   [[noreturn]] LETHE_COLD static void refuse_open_step() {
     raise<std::invalid_argument>(
         "lethe: make_room came inside a step: commit what was observed first, or set draft_tokens "
-        "to "
-        "be able to drop it");
+        "to be able to drop it");
   }
 
   template <class Cache>
