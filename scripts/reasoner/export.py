@@ -50,7 +50,8 @@ def main():
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--problems", default="build/release/benchmarks/accuracy/write_problems")
     options = parser.parse_args()
-    listed = subprocess.run([options.problems, "--symbols"], capture_output=True, text=True, check=True)
+    listed = subprocess.run([options.problems, "--symbols"], capture_output=True, text=True,
+                            check=True)
     saved = torch.load(options.checkpoint)
     writer = gguf.GGUFWriter(options.out, "llama")
     writer.add_name(f"{NAME}, seed {saved['seed']}")

@@ -67,7 +67,8 @@ class Block(nn.Module):
         values = split(self.attn_v(x))
         each = self.shape.heads // self.shape.kv_heads
         seen = F.scaled_dot_product_attention(
-            queries, keys.repeat_interleave(each, 1), values.repeat_interleave(each, 1), is_causal=True)
+            queries, keys.repeat_interleave(each, 1), values.repeat_interleave(each, 1),
+            is_causal=True)
         return self.attn_output(seen.transpose(1, 2).reshape(batch, tokens, -1))
 
     def forward(self, x, angles):

@@ -15,7 +15,8 @@ def orthogonalise(matrices):
 
 
 class Muon(torch.optim.Optimizer):
-    def __init__(self, parameters, lr: float, momentum: float = 0.95, weight_decay: float = 0.01):
+    def __init__(self, parameters, lr: float, momentum: float = 0.95,
+                 weight_decay: float = 0.01):
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     def direction(self, parameter, momentum: float):
@@ -33,7 +34,8 @@ class Muon(torch.optim.Optimizer):
             for parameter in group["params"]:
                 by_shape.setdefault(tuple(sorted(parameter.shape)), []).append(parameter)
             for members in by_shape.values():
-                updates = orthogonalise(torch.stack([self.direction(p, group["momentum"]) for p in members]))
+                directions = [self.direction(p, group["momentum"]) for p in members]
+                updates = orthogonalise(torch.stack(directions))
                 for parameter, update in zip(members, updates):
                     self.apply(parameter, update, group)
 

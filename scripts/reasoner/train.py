@@ -4,8 +4,8 @@
     cmake --build --preset release --target write_problems
     python3 scripts/reasoner/train.py --seed 1 --out build/reasoner/1.pt
 
-An interrupted run goes on from --out. export.py makes the GGUF file. Problems come from benchmarks/accuracy/write_problems, with seeds from 2^40 on; evaluation takes
-seeds below.
+An interrupted run goes on from --out. export.py makes the GGUF file. Problems come from
+benchmarks/accuracy/write_problems, with seeds from 2^40 on; evaluation takes seeds below.
 """
 import argparse
 import dataclasses
@@ -23,6 +23,7 @@ from muon import Muon
 TASKS = {"loop": 0.3, "once": 0.1, "recall": 0.15, "interleaved": 0.25, "lookalike": 0.2}
 BATCH_SYMBOLS = 5000
 LONGEST = 1000
+LAST_STAGE = 60
 FIRST_SEED = 1 << 40
 MATRIX_RATE, OTHER_RATE = 0.006, 0.003
 
@@ -31,9 +32,10 @@ class Source:
     """Problems from the evaluation's own generator."""
 
     def __init__(self, program: str):
-        self.symbols = len(subprocess.run([program, "--symbols"], capture_output=True, text=True,
-                                          check=True).stdout.splitlines())
-        self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        listed = subprocess.run([program, "--symbols"], capture_output=True, text=True, check=True)
+        self.symbols = len(listed.stdout.splitlines())
+        self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        text=True)
 
     def problem(self, task: str, size: tuple, seed: int):
         self.process.stdin.write(f"{task} {size[0]} {size[1]} {size[2]} {seed}\n")
@@ -56,8 +58,9 @@ def draw_size(rng: random.Random, task: str, stage: int):
     if task == "interleaved":
         steps = rng.randint(1, min(53, 2 * stage))
         return (variables, 1, steps), variables + 18 * steps
-    records, names = rng.randint(2, min(8, 2 + stage // 2)), rng.randint(1, min(5, 1 + stage // 3))
-    steps = rng.randint(4, min(300, 8 * stage))
+    # Many records from the start: among two or three, the newest value is right too often.
+    records, names = rng.randint(3, min(8, 5 + stage // 2)), rng.randint(1, min(5, 1 + stage // 4))
+    steps = rng.randint(20, min(300, 40 + 8 * stage))
     return (records, names, steps), 2 * records * names + steps * 3
 
 
@@ -91,15 +94,22 @@ class Progress:
                 share = hits[mask].float().mean().item()
                 self.right[task][role] += 0.06 * (share - self.right[task][role])
         self.since[task] += 1
-        parts = [self.right[task]["l"]] + ([self.right[task]["s"]] if (roles == ord("s")).any() else [])
-        if min(parts) > 0.98 and self.since[task] > 15 and self.stage[task] < 60:
+        parts = [self.right[task]["l"]]
+        if (roles == ord("s")).any():
+            parts.append(self.right[task]["s"])
+        if min(parts) > 0.98 and self.since[task] > 15 and self.stage[task] < LAST_STAGE:
             self.stage[task] += 1 + self.stage[task] // 6
             self.since[task] = 0
 
+    def draw_task(self, rng: random.Random):
+        """Tasks that have stages before them count double."""
+        behind = {task: 2 if stage < LAST_STAGE else 1 for task, stage in self.stage.items()}
+        return rng.choices(list(TASKS), [TASKS[task] * behind[task] for task in TASKS])[0]
+
     def line(self):
         def one(task):
-            right = self.right[task]
-            return f"{task} {self.stage[task]}: " + " ".join(f"{role} {right[role]:.3f}" for role in "sla")
+            shares = " ".join(f"{role} {self.right[task][role]:.3f}" for role in "sla")
+            return f"{task} {self.stage[task]}: {shares}"
         return "; ".join(one(task) for task in TASKS)
 
 
@@ -109,8 +119,9 @@ class Training:
         self.options = options
         self.source = Source(options.problems)
         self.model = Reasoner(Shape(vocabulary=self.source.symbols, layers=options.layers))
-        matrices = [p for name, p in self.model.named_parameters() if p.dim() == 2 and "embd" not in name]
-        others = [p for name, p in self.model.named_parameters() if p.dim() != 2 or "embd" in name]
+        matrices, others = [], []
+        for name, weight in self.model.named_parameters():
+            (matrices if weight.dim() == 2 and "embd" not in name else others).append(weight)
         self.muon = Muon(matrices, MATRIX_RATE)
         self.adam = torch.optim.AdamW(others, lr=OTHER_RATE, betas=(0.9, 0.95), weight_decay=0.0)
         self.progress, self.step = Progress(), 0
@@ -119,6 +130,9 @@ class Training:
 
     def load(self):
         saved = torch.load(self.options.out)
+        if saved["seed"] != self.options.seed:
+            raise SystemExit(f"{self.options.out} is of --seed {saved['seed']}: "
+                             "go on with that, or give another --out")
         self.model.load_state_dict(saved["model"])
         self.muon.load_state_dict(saved["muon"])
         self.adam.load_state_dict(saved["adam"])
@@ -130,11 +144,11 @@ class Training:
         part = self.options.out.with_suffix(".part")
         torch.save({"model": self.model.state_dict(), "shape": dataclasses.asdict(self.model.shape),
                     "muon": self.muon.state_dict(), "adam": self.adam.state_dict(),
-                    "progress": vars(self.progress), "step": self.step, "seed": self.options.seed}, part)
+                    "progress": vars(self.progress), "step": self.step,
+                    "seed": self.options.seed}, part)
         os.replace(part, self.options.out)
 
-    def batch(self, task):
-        rng = random.Random(self.options.seed * 10**9 + self.step)
+    def batch(self, rng: random.Random, task: str):
         stage = self.progress.stage[task]
         size, length = draw_size(rng, task, stage if rng.random() < 0.7 else rng.randint(1, stage))
         seed = FIRST_SEED + ((self.options.seed << 32) + self.step) * 4096
@@ -149,9 +163,9 @@ class Training:
                 group["lr"] = base * rate
 
     def learn(self):
-        rng = random.Random(-self.options.seed * 10**9 - self.step)
-        task = rng.choices(list(TASKS), list(TASKS.values()))[0]
-        symbols, targets, roles = self.batch(task)
+        rng = random.Random(f"{self.options.seed} {self.step}")
+        task = self.progress.draw_task(rng)
+        symbols, targets, roles = self.batch(rng, task)
         wanted = targets >= 0
         if not wanted.any():
             return
