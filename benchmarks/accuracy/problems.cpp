@@ -232,19 +232,25 @@ Problem interleaved(Draw& draw, const ProblemSize& size) {
 }
 
 /// Labelled records of the same few variables and values: most entries look like another record's.
+/// Each entry ends with its label again, "L07 f=2 L07": a model that must restate it carries it at
+/// the value, where a lookup needs it; without, none of those tried here learned the task.
 struct Records {
   std::vector<Token> labels, names;
 
   void write(Writer& writer, Draw& draw, std::size_t record, Token variable) const {
-    writer.give(first_label + labels[record]);
+    const Token label = first_label + labels[record];
+    writer.give(label);
     writer.write(variable, static_cast<Token>(draw.below(4)), Role::given, record);
+    writer.expect(label);
   }
 
   void read(Writer& writer, std::size_t record, Token variable) const {
+    const Token label = first_label + labels[record];
     writer.give(ask);
     writer.give(name_of(variable));
-    writer.give(first_label + labels[record]);
+    writer.give(label);
     writer.look_up(variable, record);
+    writer.expect(label);
   }
 };
 

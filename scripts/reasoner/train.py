@@ -60,8 +60,8 @@ def draw_size(rng: random.Random, task: str, stage: int):
         return (variables, 1, steps), variables + 18 * steps
     # Many records from the start: among two or three, the newest value is right too often.
     records, names = rng.randint(3, min(8, 5 + stage // 2)), rng.randint(1, min(5, 1 + stage // 4))
-    steps = rng.randint(20, min(300, 40 + 8 * stage))
-    return (records, names, steps), 2 * records * names + steps * 3
+    steps = rng.randint(20, min(230, 40 + 7 * stage))
+    return (records, names, steps), 3 * records * names + steps * 4
 
 
 def collate(problems):
