@@ -266,7 +266,7 @@ TEST_CASE("InertiaKV keeps what was looked at of late, and its buffer") {
     return past.decayed(0.875, past.tokens[i]);
   };
   require_policy(policies::InertiaKV(config, {.budget = 24, .decay = 0.875f, .recent_tokens = 6}),
-                 [&](const History& past) { return keep_best(past, 24, 4, 6, recent); });
+                 [&](const History& past) { return keep_best(past, 24, 0, 6, recent); });
 }
 
 TEST_CASE("mass over age keeps what was looked at most while it was there") {

@@ -259,7 +259,7 @@ TEST_CASE("A step that cannot fit moves nothing, and none is open after it") {
   CHECK(sequence.cache.size(1) == 60);
   const std::vector<float> row(64, 0.5f);
   CHECK_THROWS_WITH(sequence.pruner.observe(0, {.data = row.data(), .columns = 61}),
-                    Catch::Contains("announced 0"));
+                    Catch::Contains("call make_room first"));
   sequence.pruner.commit();
   CHECK(sequence.pruner.tokens_seen() == 60);
   feed(sequence, 20);
@@ -397,7 +397,7 @@ TEST_CASE("Misuse is refused by name") {
   TokenCache<plain> sound(2, 1);
   const std::vector<float> row(8, 0.5f);
   CHECK_THROWS_WITH(pruner.observe(0, {.data = row.data(), .columns = 1}),
-                    Catch::Contains("announced 0"));
+                    Catch::Contains("call make_room first"));
   pruner.make_room(sound, 2);
   CHECK_THROWS_WITH(pruner.observe(0, {.data = row.data(), .queries = 3, .columns = 1}),
                     Catch::Contains("observe queries"));
@@ -422,6 +422,24 @@ TEST_CASE("Too many waiting queries are refused, not written past their room") {
   // A step begun anew forgets what the last one observed.
   pruner.make_room(cache, 2);
   pruner.observe(0, two);
+}
+
+TEST_CASE("Queries of other heads or channels than were announced are refused") {
+  H2O pruner({.layers = 1,
+              .capacity = 16,
+              .deferred = {.queries = 2, .heads = 2, .kv_heads = 1, .head_dimension = 2}});
+  TokenCache<naive::with_keys> cache(1, 1);
+  const std::vector<float> row(8, 0.5f);
+  lethe::Queries<float> seen{
+      .data = row.data(), .lse = row.data(), .heads = 2, .queries = 1, .head_dimension = 2};
+  pruner.make_room(cache, 1);
+  seen.heads = 1;
+  CHECK_THROWS_WITH(pruner.observe(0, seen), Catch::Contains("Queries::heads = 1"));
+  seen.heads = 2;
+  seen.head_dimension = 4;
+  CHECK_THROWS_WITH(pruner.observe(0, seen), Catch::Contains("Queries::head_dimension = 4"));
+  seen.head_dimension = 2;
+  CHECK_NOTHROW(pruner.observe(0, seen));
 }
 
 TEST_CASE("A cache without what a setting needs is refused") {

@@ -46,6 +46,7 @@ void check_keys(bool deferred) {
 /// What the settings ask of a cache must be among its members.
 template <class Cache>
 void check_scope(const PrunerConfig& config) {
+  check_refinements<Cache>();
   if constexpr (!PerHeadCache<Cache>) {
     if (config.scope == Scope::head) {
       refuse("scope", "head", "the cache takes no plan for a head: give it heads(layer)");

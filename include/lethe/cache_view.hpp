@@ -113,6 +113,33 @@ concept OverwritableCache = KVCacheView<Cache> &&
   cache.overwrite(layer, slot);
 };
 
+/// Refuses to compile for a cache that has a refinement's name with another signature: it would be
+/// passed over in silence.
+template <KVCacheView Cache>
+constexpr void check_refinements() {
+  static_assert(
+      !requires { &Cache::state; } || StatefulCache<Cache>,
+      "state must be: LayerState state(std::size_t layer) const");
+  static_assert(
+      !requires { &Cache::token_bytes; } || ByteSizedCache<Cache>,
+      "token_bytes must be: std::size_t token_bytes(std::size_t layer) const");
+  static_assert(
+      !requires { &Cache::heads; } || PerHeadCache<Cache>,
+      "heads must be: std::size_t heads(std::size_t layer) const");
+  static_assert(
+      !requires { &Cache::shared_prefix; } || SharedPrefixCache<Cache>,
+      "shared_prefix must be: std::size_t shared_prefix(std::size_t layer) const");
+  static_assert(
+      !requires { &Cache::block_tokens; } || BlockCache<Cache>,
+      "block_tokens must be: std::size_t block_tokens(std::size_t layer) const");
+  static_assert(
+      !requires { &Cache::count_classes; } || CountClassCache<Cache>,
+      "count_classes(layer) const must return what std::span<const std::size_t> takes");
+  static_assert(
+      !requires { &Cache::overwrite; } || OverwritableCache<Cache>,
+      "overwrite must be: void overwrite(std::size_t layer, lethe::Slot slot)");
+}
+
 /// The state of a layer; prunable where the cache does not say.
 template <KVCacheView Cache>
 [[nodiscard]] LayerState state_of(const Cache& cache, std::size_t layer) {
@@ -156,7 +183,7 @@ template <KVCacheView Cache>
     }
     return best;
   } else if constexpr (BlockCache<Cache>) {
-    const std::size_t block = cache.block_tokens(layer);
+    const std::size_t block = std::max<std::size_t>(1, cache.block_tokens(layer));
     const std::size_t rounded = (tokens + block - 1) / block * block;
     return rounded <= limit ? rounded : tokens;
   } else {

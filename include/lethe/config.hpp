@@ -1,6 +1,10 @@
 /// What every header shares: assertions, error reporting, and exact floating-point loops.
 #pragma once
 
+#if __cplusplus < 202002L
+#error "lethe needs C++20: compile with -std=c++20 or later"
+#endif
+
 #include <cassert>
 #include <cstdio>
 #include <cstdlib>

@@ -176,7 +176,6 @@ class DeferredQueries {
   template <class Element>
   void copy_query(const Queries<Element>& seen, std::size_t q, std::size_t slot) {
     LETHE_ASSERT(seen.data != nullptr && seen.lse != nullptr);
-    LETHE_ASSERT(seen.heads == config_.heads && seen.head_dimension == config_.head_dimension);
     const std::size_t query_stride =
         seen.query_stride != 0 ? seen.query_stride : seen.head_dimension;
     const std::size_t head_stride =

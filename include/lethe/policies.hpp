@@ -188,7 +188,7 @@ class GKV : public Pruner<DecayedMaximum<WindowMass>, UniformBudget> {
 class InertiaKV : public Pruner<Rasr, UniformBudget> {
  public:
   explicit InertiaKV(const PrunerConfig& pruner, const InertiaKVConfig& config = {})
-      : Pruner(pruner, {.retention = {.recent_tokens = config.recent_tokens}},
+      : Pruner(pruner, {.retention = {.first_tokens = 0, .recent_tokens = config.recent_tokens}},
                {.decay = config.decay}, {.budget = config.budget}) {}
 };
 

@@ -146,7 +146,9 @@ class SequenceState {
     if (held != slots.size(layer)) {
       refuse("cache.size", std::to_string(held),
              "layer " + std::to_string(layer) + " should hold the " +
-                 std::to_string(slots.size(layer)) + " tokens that were committed");
+                 std::to_string(slots.size(layer)) +
+                 " tokens that were committed: begin with an empty cache, append what make_room "
+                 "announced, and let apply drop what its plans drop");
     }
     if (tokens > layers[layer].bound) {
       refuse("make_room tokens", std::to_string(tokens),
@@ -207,6 +209,9 @@ class SequenceState {
   }
 
   [[noreturn]] LETHE_COLD void refuse_queries(std::size_t end) const {
+    if (step_tokens == 0) {
+      refuse("observe queries", std::to_string(end), "no step is open: call make_room first");
+    }
     refuse("observe queries", std::to_string(end),
            "make_room announced " + std::to_string(step_tokens) + " tokens for this step");
   }
@@ -228,6 +233,10 @@ class SequenceState {
     if (!deferred.active() || deferred.waiting(layer) + queries.queries > deferred.capacity()) {
       refuse_queries_waiting(layer, queries.queries);
     }
+    require(queries.heads == config.deferred.heads, "Queries::heads", queries.heads,
+            "give those of PrunerConfig::deferred");
+    require(queries.head_dimension == config.deferred.head_dimension, "Queries::head_dimension",
+            queries.head_dimension, "give that of PrunerConfig::deferred");
   }
 
   [[noreturn]] LETHE_COLD void refuse_queries_waiting(std::size_t layer, std::size_t more) const {

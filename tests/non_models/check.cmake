@@ -1,4 +1,4 @@
-# Compiles SOURCE without one MEMBER and reads the compiler's message.
+# Compiles SOURCE without one MEMBER, or with a wrong one, and reads the compiler's message.
 string(TOUPPER ${MEMBER} upper)
 execute_process(COMMAND ${COMPILER} -std=c++20 -fsyntax-only -I${INCLUDE} -DLACKS_${upper} ${SOURCE}
                 RESULT_VARIABLE status ERROR_VARIABLE message)
@@ -11,7 +11,6 @@ endif()
 if(status EQUAL 0)
   message(FATAL_ERROR "a cache without ${MEMBER} compiles")
 endif()
-string(FIND "${message}" "cache.${MEMBER}(" place)
-if(place EQUAL -1)
-  message(FATAL_ERROR "the message does not name cache.${MEMBER}:\n${message}")
+if(NOT message MATCHES "cache\\.${MEMBER}\\(|${MEMBER} must be: ")
+  message(FATAL_ERROR "the message does not name ${MEMBER}:\n${message}")
 endif()

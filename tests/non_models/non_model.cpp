@@ -1,4 +1,4 @@
-// Does not compile: the message must name what the cache lacks.
+// Does not compile: the message must name what the cache lacks, or has with another signature.
 #include <lethe/lethe.hpp>
 
 struct Cache {
@@ -10,6 +10,12 @@ struct Cache {
 #endif
 #if !defined(LACKS_APPLY)
   void apply(std::span<const lethe::EvictionPlan>) {}
+#endif
+#if defined(LACKS_STATE)
+  int state(std::size_t) const { return 0; }
+#endif
+#if defined(LACKS_SHARED_PREFIX)
+  std::size_t shared_prefix(std::size_t) { return 0; }
 #endif
 };
 
