@@ -83,7 +83,11 @@ json results_of(const GenerateOptions& options, const Workbench& bench, const Ru
 
 }  // namespace
 
-int exit_status() noexcept { return is_interrupted() ? 130 : 0; }
+int exit_status() {
+  if (!is_interrupted()) return 0;
+  tell("Interrupted: the figures are of what was done until then.");
+  return 130;
+}
 
 int generate(const GenerateOptions& options) {
   policy_label(options.policy);
@@ -92,6 +96,9 @@ int generate(const GenerateOptions& options) {
   const auto prompt = encode_prompt(bench, options.prompt, options.is_chat, options.is_raw);
   check_context(bench, prompt.size(), options.tokens);
   tell(prompt_note(bench, options.is_chat, options.is_raw));
+  if (options.policy == "none" && options.budget.budget != BudgetOptions{}.budget) {
+    tell("--budget changes nothing without a --policy.");
+  }
   Run run(bench, choose(options, prompt.size()), options.sampling);
   run.prefill(bench, prompt);
   write_text(bench, run, options.tokens);

@@ -19,6 +19,6 @@ int bench(const BenchOptions& options);
 int perplexity(const PerplexityOptions& options);
 
 /// Exit status of a command that ran to its end, or was interrupted.
-int exit_status() noexcept;
+int exit_status();
 
 }  // namespace decoder

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include <lethe/attention.hpp>
+#include <lethe/numeric.hpp>
 
 #include "attention.hpp"
 #include "error.hpp"
@@ -33,13 +35,19 @@ struct Slice {
 
 // A chunk of a prompt is no longer than what a round frees anyway, so that it evicts no more than
 // decoding would.
-std::size_t chunk_tokens(Pruner& pruner) {
-  std::size_t tokens = largest_chunk;
-  with_pruner(pruner, [&](const auto& chosen) {
-    const lethe::PrunerConfig& config = chosen.config();
-    tokens = std::min(tokens, lethe::slack_tokens(config.slack_ratio, config.capacity));
-  });
-  return tokens;
+std::size_t chunk_tokens(const Pruner& pruner) {
+  if (!pruner) return largest_chunk;
+  const lethe::PrunerConfig& config = pruner.config();
+  return std::min(largest_chunk, lethe::slack_tokens(config.slack_ratio, config.capacity));
+}
+
+// One pass without branches, since every token pays for it.
+void check_logits(std::span<const float> logits) {
+  std::uint32_t odd = 0;
+  for (const float logit : logits) odd |= lethe::is_finite(logit) ? 0u : 1u;
+  if (odd != 0) {
+    throw Error("the logits are not all numbers; the model file is damaged or unsupported");
+  }
 }
 
 void add(const std::vector<float>& bias, float* to) noexcept {
@@ -57,6 +65,7 @@ struct Decoder::State {
   void make_room(const Slice& slice);
   void attend(std::size_t index, std::span<const Slice> slices);
   void observe(std::size_t layer, std::size_t slice, Sequence& sequence);
+  void commit(Sequence& sequence);
   void feed_forward(std::size_t index);
   std::span<const float> logits(std::size_t first_row);
   void norm_into_input(const std::vector<float>& weight, std::size_t first_row);
@@ -105,10 +114,7 @@ std::span<const float> Decoder::State::forward(std::span<const Slice> slices, Lo
     feed_forward(layer);
   }
   for (const Slice& slice : slices) {
-    with_pruner(slice.sequence->pruner, [&](auto& pruner) {
-      const TimeInto watch(timings.commit);
-      pruner.commit();
-    });
+    commit(*slice.sequence);
     slice.sequence->position += slice.tokens.size();
   }
   return logits(wanted == LogitsOf::all ? 0 : rows - 1);
@@ -116,12 +122,9 @@ std::span<const float> Decoder::State::forward(std::span<const Slice> slices, Lo
 
 void Decoder::State::make_room(const Slice& slice) {
   Sequence& sequence = *slice.sequence;
-  with_pruner(sequence.pruner, [&](auto& pruner) {
-    const TimeInto watch(timings.make_room);
-    pruner.make_room(sequence.cache, slice.tokens.size(), [&](const lethe::RoundStatistics& round) {
-      if (sequence.on_round) sequence.on_round(round);
-    });
-  });
+  if (!sequence.pruner) return;
+  const TimeInto watch(timings.make_room);
+  sequence.pruner.make_room(sequence.cache, slice.tokens.size(), sequence.on_round);
 }
 
 void Decoder::State::attend(std::size_t index, std::span<const Slice> slices) {
@@ -143,16 +146,21 @@ void Decoder::State::attend(std::size_t index, std::span<const Slice> slices) {
 }
 
 void Decoder::State::observe(std::size_t layer, std::size_t slice, Sequence& sequence) {
-  with_pruner(sequence.pruner, [&](auto& pruner) {
-    const TimeInto watch(timings.observe);
-    const ObservedAttention seen = attention.observed(slice);
-    pruner.observe(layer, lethe::Probabilities<float>{.data = seen.data,
-                                                      .heads = config.heads,
-                                                      .queries = tasks[slice].tokens,
-                                                      .columns = seen.columns,
-                                                      .head_stride = seen.head_stride,
-                                                      .query_stride = seen.token_stride});
-  });
+  if (!sequence.pruner) return;
+  const TimeInto watch(timings.observe);
+  const ObservedAttention seen = attention.observed(slice);
+  sequence.pruner.observe(layer, {.data = seen.data,
+                                  .heads = config.heads,
+                                  .queries = tasks[slice].tokens,
+                                  .columns = seen.columns,
+                                  .head_stride = seen.head_stride,
+                                  .query_stride = seen.token_stride});
+}
+
+void Decoder::State::commit(Sequence& sequence) {
+  if (!sequence.pruner) return;
+  const TimeInto watch(timings.commit);
+  sequence.pruner.commit();
 }
 
 void Decoder::State::feed_forward(std::size_t index) {
@@ -173,6 +181,7 @@ std::span<const float> Decoder::State::logits(std::size_t first_row) {
   norm_into_input(model.output_norm(), first_row);
   all_logits.resize((rows - first_row) * config.vocabulary);
   multiply(pool, input, {{&model.output(), all_logits.data()}});
+  check_logits(all_logits);
   return all_logits;
 }
 
@@ -248,8 +257,8 @@ void Decoder::State::prepare(std::span<const Slice> slices) {
   tasks.clear();
   std::vector<std::size_t> positions;
   for (const Slice& slice : slices) {
-    const bool observed = !std::holds_alternative<std::monostate>(slice.sequence->pruner);
-    tasks.push_back({&slice.sequence->cache, slice.tokens.size(), slice.first_row, observed});
+    const bool is_observed = static_cast<bool>(slice.sequence->pruner);
+    tasks.push_back({&slice.sequence->cache, slice.tokens.size(), slice.first_row, is_observed});
     for (std::size_t i = 0; i < slice.tokens.size(); ++i) {
       model.embed(static_cast<std::size_t>(slice.tokens[i]),
                   &residual[(slice.first_row + i) * config.width]);

@@ -3,8 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
-#include <lethe/trace.hpp>
 #include <memory>
 #include <span>
 
@@ -17,9 +15,9 @@ namespace decoder {
 /// One text being decoded.
 struct Sequence {
   KVCache cache;
-  Pruner pruner;             ///< std::monostate keeps every token
-  std::size_t position = 0;  ///< position of the next token; a prune does not change it
-  std::function<void(const lethe::RoundStatistics&)> on_round = {};  ///< called after each round
+  Pruner pruner;                ///< an empty one keeps every token
+  std::size_t position = 0;     ///< position of the next token; a prune does not change it
+  RoundReceiver on_round = {};  ///< called after each round
 };
 
 /// Which tokens' logits prefill returns.

@@ -3,6 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <lethe/budget.hpp>
+#include <lethe/pruner.hpp>
 #include <lethe/score.hpp>
 #include <span>
 #include <string_view>

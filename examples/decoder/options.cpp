@@ -24,7 +24,7 @@ void add(CLI::App& app, ModelOptions& options) {
 
 void add(CLI::App& app, BudgetOptions& options) {
   app.add_option("-b,--budget", options.budget,
-                 "Most tokens a layer keeps: a number, or a percentage of all tokens of the run")
+                 "Most tokens a layer holds: a number, or a percentage of all tokens of the run")
       ->capture_default_str();
   app.add_flag("--pinned,!--no-pinned", options.is_pinned,
                "Never evict the prompt (counts towards the budget); off by default");
@@ -144,7 +144,7 @@ std::size_t parse_budget(const std::string& budget, std::size_t total) {
   if (read_number(budget, tokens)) return tokens;
   if (!read_percentage(budget, share))
     throw Error("--budget " + one_line(budget) +
-                ": give a number of tokens such as 512, or a percentage such as 25%");
+                ": give a number of tokens such as 512, or a percentage up to 100%");
   return std::max<std::size_t>(1, static_cast<std::size_t>(share * static_cast<double>(total)));
 }
 

@@ -51,6 +51,9 @@ void tell(const std::string& note) {
 }
 
 std::string read_file(const std::string& path) {
+  std::error_code unknown;
+  if (std::filesystem::exists(path, unknown) && !std::filesystem::is_regular_file(path, unknown))
+    refuse(path, "is not a regular file: name a text file");
   std::ifstream file(path, std::ios::binary);
   std::ostringstream text;
   if (!file || !(text << file.rdbuf()))

@@ -3,24 +3,15 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <lethe/policies.hpp>
 #include <span>
 #include <string>
 #include <string_view>
-#include <type_traits>
-#include <variant>
+#include <vector>
 
-#include "known_need.hpp"
 #include "model_config.hpp"
+#include "sequence_pruner.hpp"
 
 namespace decoder {
-
-/// What decides which tokens of a sequence's cache stay; std::monostate keeps them all.
-using Pruner = std::variant<std::monostate, lethe::policies::Lethe, lethe::policies::H2O,
-                            lethe::policies::TOVA, lethe::policies::SnapKV,
-                            lethe::policies::StreamingLLM, lethe::policies::RandomAttention,
-                            lethe::policies::Supersession, lethe::policies::GKV,
-                            lethe::policies::InertiaKV, lethe::policies::MassPerAge, Oracle>;
 
 /// What a user chooses of a policy; the rest are the library's defaults.
 struct PolicyOptions {
@@ -40,7 +31,7 @@ struct NamedPolicy {
 };
 
 /// Returns all policies that a user may choose, "none" first.
-[[nodiscard]] std::span<const NamedPolicy> known_policies() noexcept;
+[[nodiscard]] std::vector<NamedPolicy> known_policies();
 
 /// Returns their names as a sentence lists them.
 [[nodiscard]] std::string policy_list();
@@ -54,17 +45,5 @@ std::string policy_label(std::string_view policy);
 ///         the protected tokens
 [[nodiscard]] Pruner make_pruner(std::string_view name, const PolicyOptions& options,
                                  const ModelConfig& model);
-
-/// Calls use(pruner) when there is one.
-template <class Use>
-void with_pruner(Pruner& pruner, const Use& use) {
-  std::visit(
-      [&](auto& chosen) {
-        if constexpr (!std::is_same_v<std::remove_cvref_t<decltype(chosen)>, std::monostate>) {
-          use(chosen);
-        }
-      },
-      pruner);
-}
 
 }  // namespace decoder

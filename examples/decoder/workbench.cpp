@@ -79,8 +79,7 @@ Sequence make_sequence(const Workbench& bench, const PolicyChoice& choice) {
                               .seed = choice.seed,
                               .rope_frequencies = bench.model.rope_frequencies()};
   Pruner pruner = make_pruner(choice.policy, options, config);
-  const bool is_whole = std::holds_alternative<std::monostate>(pruner);
-  const std::size_t most = is_whole ? choice.capacity : std::min(choice.budget, choice.capacity);
+  const std::size_t most = pruner ? std::min(choice.budget, choice.capacity) : choice.capacity;
   return {.cache = KVCache(config, bench.cache_type, most), .pruner = std::move(pruner)};
 }
 

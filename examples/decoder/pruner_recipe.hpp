@@ -1,0 +1,65 @@
+/// What the policies of the command line are made from.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <lethe/pruner_config.hpp>
+#include <lethe/unit_keys.hpp>
+#include <span>
+
+#include "pruners.hpp"
+
+namespace decoder {
+
+/// Options, model, and the settings that policies share.
+struct Recipe {
+  const PolicyOptions& options;
+  const ModelConfig& model;
+
+  [[nodiscard]] lethe::PrunerConfig config() const {
+    return {.layers = model.layers, .capacity = options.budget};
+  }
+
+  /// Each KV head keeps a set of its own.
+  [[nodiscard]] lethe::PrunerConfig config_by_head() const {
+    lethe::PrunerConfig config = this->config();
+    config.groups = model.kv_heads;
+    config.scope = lethe::Scope::head;
+    return config;
+  }
+
+  /// A window of recent tokens or queries; at most a quarter of the budget, where the published one
+  /// would leave no room for a choice.
+  [[nodiscard]] std::size_t window(std::size_t published) const {
+    return std::min(published, std::max<std::size_t>(4, options.budget / 4));
+  }
+
+  [[nodiscard]] lethe::KeyShape keys() const {
+    const bool halves = model.rope_pairs == RopePairs::halves;
+    return {.kv_heads = model.kv_heads,
+            .head_dimension = model.head_dim,
+            .frequencies = {options.rope_frequencies.begin(), options.rope_frequencies.end()},
+            .pairs = halves ? lethe::RotaryPairs::halves : lethe::RotaryPairs::neighbours};
+  }
+};
+
+/// A policy with all its defaults.
+template <class Policy>
+[[nodiscard]] Pruner make(const Recipe& recipe) {
+  return Pruner(Policy(recipe.config()));
+}
+
+/// A policy of the command line, and how to make it.
+struct PolicyEntry {
+  NamedPolicy name;
+  Pruner (*make)(const Recipe&);
+};
+
+// The policies by what they score with; each list is a file of its own, since they take long to
+// compile.
+[[nodiscard]] std::span<const PolicyEntry> mass_policies() noexcept;
+[[nodiscard]] std::span<const PolicyEntry> window_policies() noexcept;
+[[nodiscard]] std::span<const PolicyEntry> free_policies() noexcept;
+
+}  // namespace decoder

@@ -1,0 +1,80 @@
+/// A sequence's pruner, whatever its policy: so that only the files that make policies compile
+/// them.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <lethe/attention.hpp>
+#include <lethe/pruner_config.hpp>
+#include <lethe/trace.hpp>
+#include <memory>
+#include <utility>
+
+#include "kv_cache.hpp"
+
+namespace decoder {
+
+/// Called for every layer that a round examined; may be empty.
+using RoundReceiver = std::function<void(const lethe::RoundStatistics&)>;
+
+/// The three verbs of lethe's pruners for a KVCache, or nothing: then every token stays.
+class Pruner {
+ public:
+  Pruner() = default;
+  /// @param policy a lethe::Pruner
+  template <class Policy>
+  explicit Pruner(Policy policy) : self_(std::make_unique<Of<Policy>>(std::move(policy))) {}
+
+  /// Returns whether there is a pruner, so that attention is worth observing.
+  [[nodiscard]] explicit operator bool() const noexcept { return self_ != nullptr; }
+  /// Returns the settings; only where there is a pruner.
+  [[nodiscard]] const lethe::PrunerConfig& config() const noexcept { return self_->config(); }
+
+  void pin(std::size_t tokens) {
+    if (self_) self_->pin(tokens);
+  }
+  void make_room(KVCache& cache, std::size_t tokens, const RoundReceiver& receiver) {
+    if (self_) self_->make_room(cache, tokens, receiver);
+  }
+  void observe(std::size_t layer, const lethe::Probabilities<float>& seen) {
+    if (self_) self_->observe(layer, seen);
+  }
+  void commit() {
+    if (self_) self_->commit();
+  }
+
+ private:
+  struct Any {
+    virtual ~Any() = default;
+    [[nodiscard]] virtual const lethe::PrunerConfig& config() const noexcept = 0;
+    virtual void pin(std::size_t tokens) = 0;
+    virtual void make_room(KVCache& cache, std::size_t tokens, const RoundReceiver& receiver) = 0;
+    virtual void observe(std::size_t layer, const lethe::Probabilities<float>& seen) = 0;
+    virtual void commit() = 0;
+  };
+
+  template <class Policy>
+  struct Of final : Any {
+    explicit Of(Policy chosen) : policy(std::move(chosen)) {}
+
+    [[nodiscard]] const lethe::PrunerConfig& config() const noexcept override {
+      return policy.config();
+    }
+    void pin(std::size_t tokens) override { policy.pin(tokens); }
+    void make_room(KVCache& cache, std::size_t tokens, const RoundReceiver& receiver) override {
+      policy.make_room(cache, tokens, [&](const lethe::RoundStatistics& round) {
+        if (receiver) receiver(round);
+      });
+    }
+    void observe(std::size_t layer, const lethe::Probabilities<float>& seen) override {
+      policy.observe(layer, seen);
+    }
+    void commit() override { policy.commit(); }
+
+    Policy policy;
+  };
+
+  std::unique_ptr<Any> self_;
+};
+
+}  // namespace decoder
