@@ -6,6 +6,7 @@ set(LETHE_HEADERS
     lethe/archive.hpp
     lethe/fixed_list.hpp
     lethe/numeric.hpp
+    lethe/exact_log.hpp
     lethe/subnormals.hpp
     lethe/attention.hpp
     lethe/plan.hpp
@@ -13,6 +14,7 @@ set(LETHE_HEADERS
     lethe/state_blob.hpp
     lethe/cache_view.hpp
     lethe/retention.hpp
+    lethe/position_order.hpp
     lethe/selection.hpp
     lethe/trace.hpp
     lethe/compact.hpp
@@ -25,6 +27,7 @@ set(LETHE_HEADERS
     lethe/drafts.hpp
     lethe/slot_table.hpp
     lethe/unit_keys.hpp
+    lethe/budget/total.hpp
     lethe/score/decayed_maximum.hpp
     lethe/score/per_age.hpp
     lethe/score/random.hpp
@@ -32,7 +35,10 @@ set(LETHE_HEADERS
     lethe/score/supersession.hpp
     lethe/score/window.hpp
     lethe/budget/breakpoint.hpp
+    lethe/budget/entropy.hpp
     lethe/budget/hoyer.hpp
+    lethe/budget/layer_shares.hpp
+    lethe/budget/mass_target.hpp
     lethe/budget/pyramid.hpp
     lethe/pruner_config.hpp
     lethe/cache_checks.hpp

@@ -94,12 +94,12 @@ namespace detail {
   LETHE_EXACT_BODY
   double cost = 0;
   for (const Claim& claim : claims) {
-    cost += std::floor(share(claim, level)) * static_cast<double>(claim.cost);
+    cost += share(claim, level) * static_cast<double>(claim.cost);
   }
   return cost;
 }
 
-/// The largest level whose whole tokens still fit the total.
+/// The largest level whose shares still fit the total.
 [[nodiscard]] LETHE_EXACT inline double find_level(std::span<const Claim> claims, double total) {
   LETHE_EXACT_BODY
   double low = 0;
