@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -31,6 +32,42 @@ struct KeyShape {
 
   bool operator==(const KeyShape&) const = default;
 };
+
+namespace detail {
+
+/// Keys side by side in a tile, and keys that are compared with it at a time.
+inline constexpr std::size_t tile_keys = 16;
+inline constexpr std::size_t strip_keys = 4;
+using TileSums = std::array<float, tile_keys>;
+
+/// The inner products of four keys with a tile of columns, `columns[channel][key]`. Four at once,
+/// since one leaves the adders waiting; and through pointers that could be anywhere, or g++ would
+/// vectorise over channels, which takes ten times as long.
+LETHE_EXACT inline void dot_tile(const float* const* keys, const float* LETHE_RESTRICT columns,
+                                 std::size_t channels, std::array<TileSums, strip_keys>& out) {
+  LETHE_EXACT_BODY
+  TileSums a{};
+  TileSums b{};
+  TileSums c{};
+  TileSums d{};
+  LETHE_LOOP_AS_WRITTEN
+  for (std::size_t channel = 0; channel < channels; ++channel) {
+    const float* column = columns + channel * tile_keys;
+    const float ka = keys[0][channel];
+    const float kb = keys[1][channel];
+    const float kc = keys[2][channel];
+    const float kd = keys[3][channel];
+    for (std::size_t k = 0; k < tile_keys; ++k) {
+      a[k] = a[k] + LETHE_PRODUCT(ka, column[k]);
+      b[k] = b[k] + LETHE_PRODUCT(kb, column[k]);
+      c[k] = c[k] + LETHE_PRODUCT(kc, column[k]);
+      d[k] = d[k] + LETHE_PRODUCT(kd, column[k]);
+    }
+  }
+  out = {a, b, c, d};
+}
+
+}  // namespace detail
 
 /// Reads a layer's keys, one row a token with its heads side by side. Nothing is allocated after
 /// construction.

@@ -45,7 +45,7 @@ class Superseded {
         threshold_(nearness(checked(config, shape).threshold)),
         scorer_(config.score, shape),
         keys_(config.keys, heads_, shape.slots),
-        columns_(key_tile * keys_.width(heads_), 0.0f),
+        columns_(detail::tile_keys * keys_.width(heads_), 0.0f),
         compared_(shape.layers * shape.groups, 0),
         nearest_(shape.layers * shape.groups * shape.slots, 0.0f) {}
 
@@ -63,14 +63,12 @@ class Superseded {
     std::int64_t& compared = compared_[layer * shape_.groups + group];
     const std::span<const float> rows = keys_.read(cache, layer, group * heads_, heads_, positions);
     const std::span<float> nearest = row_of(layer, group);
-    for (std::size_t begin = 0; begin < positions.size(); begin += key_tile) {
-      const std::size_t count = std::min(key_tile, positions.size() - begin);
-      detail::transpose<key_tile>(rows.data() + begin * width(), count, width(), columns_.data());
-      for (std::size_t slot = 0; slot < positions.size(); ++slot) {
-        if (static_cast<std::int64_t>(positions[slot]) < compared) continue;
-        compare(rows.subspan(slot * width(), width()), positions[slot],
-                positions.subspan(begin, count), nearest.subspan(begin, count));
-      }
+    for (std::size_t begin = 0; begin < positions.size(); begin += detail::tile_keys) {
+      const std::size_t count = std::min(detail::tile_keys, positions.size() - begin);
+      detail::transpose<detail::tile_keys>(rows.data() + begin * width(), count, width(),
+                                           columns_.data());
+      compare_new(rows, positions, compared, positions.subspan(begin, count),
+                  nearest.subspan(begin, count));
     }
     for (const Position position : positions) {
       compared = std::max(compared, static_cast<std::int64_t>(position) + 1);
@@ -123,7 +121,6 @@ class Superseded {
   }
 
  private:
-  static constexpr std::size_t key_tile = 16;
   // Small enough to come behind every token that is not superseded, and keep the order of those
   // that are.
   static constexpr float superseded_share = 0x1p-60f;
@@ -146,23 +143,42 @@ class Superseded {
                                        shape_.slots);
   }
 
-  /// One new token against the tile.
-  LETHE_EXACT void compare(std::span<const float> key, Position position,
-                           std::span<const Position> positions, std::span<float> nearest) const {
-    LETHE_EXACT_BODY
-    std::array<float, key_tile> sums{};
-    for (std::size_t c = 0; c < key.size(); ++c) {
-      const float* LETHE_RESTRICT column = columns_.data() + c * key_tile;
-      const float channel = key[c];
-      for (std::size_t k = 0; k < key_tile; ++k) {
-        sums[k] = sums[k] + LETHE_PRODUCT(channel, column[k]);
+  /// The tokens from position `compared` on against the tile.
+  void compare_new(std::span<const float> rows, std::span<const Position> positions,
+                   std::int64_t compared, std::span<const Position> tile,
+                   std::span<float> nearest) const {
+    std::array<Slot, detail::strip_keys> strip{};
+    std::size_t count = 0;
+    for (std::size_t slot = 0; slot < positions.size(); ++slot) {
+      if (static_cast<std::int64_t>(positions[slot]) < compared) continue;
+      strip[count++] = static_cast<Slot>(slot);
+      if (count == strip.size()) {
+        compare(rows, positions, strip, tile, nearest);
+        count = 0;
       }
     }
+    compare(rows, positions, std::span<const Slot>(strip).first(count), tile, nearest);
+  }
+
+  /// A few tokens against the tile.
+  LETHE_EXACT void compare(std::span<const float> rows, std::span<const Position> positions,
+                           std::span<const Slot> strip, std::span<const Position> tile,
+                           std::span<float> nearest) const {
+    LETHE_EXACT_BODY
+    if (strip.empty()) return;
+    std::array<const float*, detail::strip_keys> keys;
+    for (std::size_t i = 0; i < keys.size(); ++i) {
+      keys[i] = rows.data() + strip[std::min(i, strip.size() - 1)] * width();
+    }
+    std::array<detail::TileSums, detail::strip_keys> sums;
+    detail::dot_tile(keys.data(), columns_.data(), width(), sums);
     const float share = 0.5f / static_cast<float>(heads_);
-    for (std::size_t k = 0; k < positions.size(); ++k) {
-      if (positions[k] >= position) continue;
-      const float near = 0.5f + LETHE_PRODUCT(sums[k], share);
-      nearest[k] = nearest[k] < near ? near : nearest[k];
+    for (std::size_t i = 0; i < strip.size(); ++i) {
+      for (std::size_t k = 0; k < tile.size(); ++k) {
+        const float near = 0.5f + LETHE_PRODUCT(sums[i][k], share);
+        const bool is_nearer = tile[k] < positions[strip[i]] && nearest[k] < near;
+        nearest[k] = is_nearer ? near : nearest[k];
+      }
     }
   }
 

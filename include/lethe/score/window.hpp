@@ -4,11 +4,11 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <numeric>
 #include <span>
 #include <string_view>
 #include <vector>
 
+#include "lethe/position_order.hpp"
 #include "lethe/score.hpp"
 
 namespace lethe {
@@ -69,9 +69,9 @@ class WindowMass {
     const std::span<float> sums = scratch.first(positions.size());
     sum_rows(layer, group, sums);
     if (config_.pool == 1) return sums;
-    order_by_position(positions);
-    for (std::size_t i = 0; i < sums.size(); ++i) pooled_[i] = sums[order_[i]];
-    for (std::size_t i = 0; i < sums.size(); ++i) sums[order_[i]] = pooled(i, sums.size());
+    const std::span<const Slot> order = order_by_position(positions, order_);
+    for (std::size_t i = 0; i < order.size(); ++i) pooled_[i] = sums[order[i]];
+    for (std::size_t i = 0; i < order.size(); ++i) sums[order[i]] = pooled(i, order.size());
     return sums;
   }
 
@@ -133,13 +133,6 @@ class WindowMass {
       if (row_query_[first + w] == 0 || age >= static_cast<std::int64_t>(config_.window)) continue;
       detail::add(sums.data(), rows_.data() + (first + w) * shape_.slots, sums.size());
     }
-  }
-
-  void order_by_position(std::span<const Position> positions) {
-    const auto end = order_.begin() + static_cast<std::ptrdiff_t>(positions.size());
-    std::iota(order_.begin(), end, Slot{0});
-    if (std::is_sorted(positions.begin(), positions.end())) return;
-    std::sort(order_.begin(), end, [&](Slot a, Slot b) { return positions[a] < positions[b]; });
   }
 
   [[nodiscard]] LETHE_EXACT float pooled(std::size_t centre, std::size_t count) const {
