@@ -27,19 +27,37 @@ set(LETHE_HEADERS
     lethe/drafts.hpp
     lethe/slot_table.hpp
     lethe/unit_keys.hpp
+    lethe/score/adaptor.hpp
+    lethe/score/step_rows.hpp
+    lethe/head_rows.hpp
     lethe/budget/total.hpp
     lethe/score/decayed_maximum.hpp
     lethe/score/per_age.hpp
+    lethe/score/promoted.hpp
+    lethe/score/redundancy.hpp
+    lethe/score/recurrence.hpp
     lethe/score/random.hpp
+    lethe/score/forward_pool.hpp
+    lethe/score/blocks.hpp
+    lethe/score/cache_score.hpp
     lethe/score/rasr.hpp
+    lethe/score/sampled.hpp
+    lethe/score/time_stamp.hpp
     lethe/score/supersession.hpp
     lethe/score/window.hpp
+    lethe/score/rules/key_difference.hpp
+    lethe/score/rules/key_norm.hpp
+    lethe/score/rules/lag.hpp
+    lethe/score/rules/leverage.hpp
+    lethe/score/rules/value_size.hpp
+    lethe/score/weighted.hpp
     lethe/budget/breakpoint.hpp
     lethe/budget/entropy.hpp
     lethe/budget/hoyer.hpp
     lethe/budget/layer_shares.hpp
     lethe/budget/mass_target.hpp
     lethe/budget/pyramid.hpp
+    lethe/budget/whole_blocks.hpp
     lethe/pruner_config.hpp
     lethe/cache_checks.hpp
     lethe/planner.hpp
@@ -51,5 +69,8 @@ set(LETHE_HEADERS
     lethe/round/settle.hpp
     lethe/pruner.hpp
     lethe/policies.hpp
+    lethe/policies/attention.hpp
+    lethe/policies/keys.hpp
+    lethe/policies/values.hpp
     lethe/lethe.hpp
 )

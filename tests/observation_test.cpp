@@ -233,3 +233,23 @@ TEST_CASE("several calls for one layer never decay") {
   CHECK_THAT(last_share(1), WithinAbs(1.5, 1e-6));
   CHECK_THAT(last_share(4), WithinAbs(1.5, 1e-6));
 }
+
+TEST_CASE("queries of other heads or channels than the settings say are refused") {
+  SnapKV pruner({.layers = 1,
+                 .capacity = 64,
+                 .deferred = {.queries = 2, .heads = 2, .kv_heads = 1, .head_dimension = 2}});
+  std::vector<float> key(128);
+  lethe::ContiguousCache<float> cache(
+      {{.keys = key.data(), .dimension = 2, .key_strides = {.token = 2}, .capacity = 64}});
+  const std::vector<float> row(8, 0.5f);
+  lethe::Queries<float> seen{
+      .data = row.data(), .lse = row.data(), .heads = 2, .queries = 1, .head_dimension = 2};
+  pruner.make_room(cache, 1);
+  seen.heads = 1;
+  CHECK_THROWS_WITH(pruner.observe(0, seen), Catch::Contains("Queries::heads = 1"));
+  seen.heads = 2;
+  seen.head_dimension = 4;
+  CHECK_THROWS_WITH(pruner.observe(0, seen), Catch::Contains("Queries::head_dimension = 4"));
+  seen.head_dimension = 2;
+  CHECK_NOTHROW(pruner.observe(0, seen));
+}

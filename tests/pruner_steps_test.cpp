@@ -424,24 +424,6 @@ TEST_CASE("Too many waiting queries are refused, not written past their room") {
   pruner.observe(0, two);
 }
 
-TEST_CASE("Queries of other heads or channels than were announced are refused") {
-  H2O pruner({.layers = 1,
-              .capacity = 16,
-              .deferred = {.queries = 2, .heads = 2, .kv_heads = 1, .head_dimension = 2}});
-  TokenCache<naive::with_keys> cache(1, 1);
-  const std::vector<float> row(8, 0.5f);
-  lethe::Queries<float> seen{
-      .data = row.data(), .lse = row.data(), .heads = 2, .queries = 1, .head_dimension = 2};
-  pruner.make_room(cache, 1);
-  seen.heads = 1;
-  CHECK_THROWS_WITH(pruner.observe(0, seen), Catch::Contains("Queries::heads = 1"));
-  seen.heads = 2;
-  seen.head_dimension = 4;
-  CHECK_THROWS_WITH(pruner.observe(0, seen), Catch::Contains("Queries::head_dimension = 4"));
-  seen.head_dimension = 2;
-  CHECK_NOTHROW(pruner.observe(0, seen));
-}
-
 TEST_CASE("A cache without what a setting needs is refused") {
   TokenCache<plain> cache(2, 1);
   H2O heads_apart({.layers = 2, .capacity = 16, .groups = 2, .scope = lethe::Scope::head});

@@ -132,8 +132,9 @@ class Examination {
     }
     state_.flush_layer(cache_, job.layer);
     if constexpr (requires { Scorer::reads_cache; }) {
-      static_assert(CacheReadingScorer<Scorer, Cache>,
-                    "this score needs a cache with read_keys(layer, head, slot, out)");
+      static_assert(
+          CacheReadingScorer<Scorer, Cache>,
+          "this score needs a cache with read_keys or read_values(layer, head, slot, out)");
       show_cache(job.layer);
     }
     return true;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "lethe/score.hpp"
+#include "lethe/score/adaptor.hpp"
 
 namespace lethe {
 
@@ -27,34 +28,26 @@ struct DecayedMaximumConfig {
 /// scorer's (G-KV, arXiv 2512.00504: the maximum did better there than the mean). Scores that are
 /// not finite stay so. Memory: 8 bytes a slot and group beside the inner scorer's.
 template <TokenScorer Scorer>
-class DecayedMaximum {
+class DecayedMaximum : public ScorerAdaptor<Scorer> {
  public:
   using Config = DecayedMaximumConfig<Scorer>;
-  static constexpr bool reads_mass = Scorer::reads_mass;
   static constexpr std::string_view name = "decayed maximum";
 
   /// Throws std::invalid_argument unless 0 <= decay <= 1.
   DecayedMaximum(const Config& config, const ScoreShape& shape)
-      : shape_(shape),
+      : Adaptor(config.score, shape),
+        shape_(shape),
         decay_(checked(config.decay)),
-        scorer_(config.score, shape),
         remembered_(shape.layers * shape.groups * shape.slots, 0.0f),
         latest_(remembered_.size(), 0.0f),
         is_fresh_(shape.layers * shape.groups, 0) {}
-
-  void record(std::size_t layer, std::size_t group, std::int64_t query, std::size_t first_slot,
-              std::span<const float> mass) {
-    scorer_.record(layer, group, query, first_slot, mass);
-  }
-
-  void advance(std::size_t queries) { scorer_.advance(queries); }
 
   /// O(n) beside the inner scorer's.
   [[nodiscard]] LETHE_EXACT std::span<const float> score(std::size_t layer, std::size_t group,
                                                          std::span<const Position> positions,
                                                          std::span<float> scratch) {
     LETHE_EXACT_BODY
-    const std::span<const float> scores = scorer_.score(layer, group, positions, scratch);
+    const std::span<const float> scores = this->scorer_.score(layer, group, positions, scratch);
     const std::span<float> latest = row_of(latest_, layer, group).first(scores.size());
     const std::span<const float> remembered = row_of(remembered_, layer, group);
     float best = 0;
@@ -71,36 +64,38 @@ class DecayedMaximum {
   }
 
   void keep(const EvictionPlan& plan, std::size_t group) {
-    scorer_.keep(plan, group);
+    Adaptor::keep(plan, group);
     remember(plan.layer, group);
     keep_row(row_of(remembered_, plan.layer, group), plan);
   }
 
   void forget(std::size_t layer, std::size_t group, Slot slot) {
-    scorer_.forget(layer, group, slot);
+    Adaptor::forget(layer, group, slot);
     remember(layer, group);
     row_of(remembered_, layer, group)[slot] = 0.0f;
   }
 
   void reset() {
-    scorer_.reset();
+    Adaptor::reset();
     std::fill(remembered_.begin(), remembered_.end(), 0.0f);
     std::fill(is_fresh_.begin(), is_fresh_.end(), std::uint8_t{0});
   }
 
   template <class Archive, class Self>
   static void archive(Archive& archive, Self& self) {
-    Scorer::archive(archive, self.scorer_);
+    Adaptor::archive(archive, self);
     archive(self.remembered_);
   }
 
   [[nodiscard]] bool valid() const {
-    return scorer_.valid() && std::all_of(remembered_.begin(), remembered_.end(), [](float value) {
+    return Adaptor::valid() && std::all_of(remembered_.begin(), remembered_.end(), [](float value) {
              return !is_finite(value) || (value >= 0.0f && value <= 1.01f);
            });
   }
 
  private:
+  using Adaptor = ScorerAdaptor<Scorer>;
+
   [[nodiscard]] static float checked(float decay) {
     detail::require(decay >= 0.0f && decay <= 1.0f, "decay", decay, "choose a share from 0 to 1");
     return decay;
@@ -122,7 +117,6 @@ class DecayedMaximum {
 
   ScoreShape shape_;
   float decay_;
-  Scorer scorer_;
   /// Standings after the last round that dropped tokens, and of the last look.
   std::vector<float> remembered_;
   std::vector<float> latest_;

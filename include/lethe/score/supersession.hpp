@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "lethe/score.hpp"
+#include "lethe/score/adaptor.hpp"
 #include "lethe/unit_keys.hpp"
 
 namespace lethe {
@@ -31,35 +32,29 @@ struct SupersededConfig {
 /// bytes a slot and group beside the inner scorer's. A round compares the tokens that came since
 /// the last one with all older ones: O(new x tokens x channels).
 template <TokenScorer Scorer>
-class Superseded {
+class Superseded : public ScorerAdaptor<Scorer> {
  public:
   using Config = SupersededConfig<Scorer>;
-  static constexpr bool reads_mass = Scorer::reads_mass;
   static constexpr bool reads_cache = true;
   static constexpr std::string_view name = "superseded";
 
   /// Throws std::invalid_argument unless groups is 1 or keys.kv_heads, and 0 < threshold <= 1.
   Superseded(const Config& config, const ScoreShape& shape)
-      : shape_(shape),
+      : Adaptor(config.score, shape),
+        shape_(shape),
         heads_(config.keys.kv_heads / shape.groups),
         threshold_(nearness(checked(config, shape).threshold)),
-        scorer_(config.score, shape),
         keys_(config.keys, heads_, shape.slots),
         columns_(detail::tile_keys * keys_.width(heads_), 0.0f),
         compared_(shape.layers * shape.groups, 0),
         nearest_(shape.layers * shape.groups * shape.slots, 0.0f) {}
 
-  void record(std::size_t layer, std::size_t group, std::int64_t query, std::size_t first_slot,
-              std::span<const float> mass) {
-    scorer_.record(layer, group, query, first_slot, mass);
-  }
-
-  void advance(std::size_t queries) { scorer_.advance(queries); }
-
   /// Compares the tokens that are new since the last call with all older ones.
   template <KeyReadableCache Cache>
+  requires detail::SuitsScorer<Cache, Scorer>
   void read(const Cache& cache, std::size_t layer, std::size_t group,
             std::span<const Position> positions) {
+    detail::show_cache(this->scorer_, cache, layer, group, positions);
     std::int64_t& compared = compared_[layer * shape_.groups + group];
     const std::span<const float> rows = keys_.read(cache, layer, group * heads_, heads_, positions);
     const std::span<float> nearest = row_of(layer, group);
@@ -80,7 +75,7 @@ class Superseded {
                                                          std::span<const Position> positions,
                                                          std::span<float> scratch) {
     LETHE_EXACT_BODY
-    const std::span<const float> scores = scorer_.score(layer, group, positions, scratch);
+    const std::span<const float> scores = this->scorer_.score(layer, group, positions, scratch);
     const std::span<const float> nearest = row_of(layer, group);
     for (std::size_t i = 0; i < positions.size(); ++i) {
       scratch[i] = scores[i] * (nearest[i] >= threshold_ ? superseded_share : 1.0f);
@@ -89,24 +84,24 @@ class Superseded {
   }
 
   void keep(const EvictionPlan& plan, std::size_t group) {
-    scorer_.keep(plan, group);
+    Adaptor::keep(plan, group);
     keep_row(row_of(plan.layer, group), plan);
   }
 
   void forget(std::size_t layer, std::size_t group, Slot slot) {
-    scorer_.forget(layer, group, slot);
+    Adaptor::forget(layer, group, slot);
     row_of(layer, group)[slot] = 0.0f;
   }
 
   void reset() {
-    scorer_.reset();
+    Adaptor::reset();
     std::fill(compared_.begin(), compared_.end(), 0);
     std::fill(nearest_.begin(), nearest_.end(), 0.0f);
   }
 
   template <class Archive, class Self>
   static void archive(Archive& archive, Self& self) {
-    Scorer::archive(archive, self.scorer_);
+    Adaptor::archive(archive, self);
     archive(self.compared_);
     archive(self.nearest_);
   }
@@ -117,10 +112,12 @@ class Superseded {
     const bool past = std::all_of(compared_.begin(), compared_.end(), [](std::int64_t position) {
       return position >= 0 && position <= std::int64_t{all_heads};
     });
-    return near && past && scorer_.valid();
+    return near && past && Adaptor::valid();
   }
 
  private:
+  using Adaptor = ScorerAdaptor<Scorer>;
+
   // Small enough to come behind every token that is not superseded, and keep the order of those
   // that are.
   static constexpr float superseded_share = 0x1p-60f;
@@ -186,7 +183,6 @@ class Superseded {
   /// KV heads of a group.
   std::size_t heads_;
   float threshold_;
-  Scorer scorer_;
   UnitKeys keys_;
   std::vector<float> columns_;
   /// Tokens below this position have been compared with all older ones.

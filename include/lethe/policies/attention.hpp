@@ -1,0 +1,185 @@
+/// Policies that look at attention in other ways: LazyEviction, RaaS, MorphKV, RPC, ChunkKV,
+/// block-granular H2O. Included by name.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+
+#include "lethe/budget.hpp"
+#include "lethe/budget/whole_blocks.hpp"
+#include "lethe/pruner.hpp"
+#include "lethe/score/blocks.hpp"
+#include "lethe/score/forward_pool.hpp"
+#include "lethe/score/per_age.hpp"
+#include "lethe/score/rasr.hpp"
+#include "lethe/score/recurrence.hpp"
+#include "lethe/score/time_stamp.hpp"
+#include "lethe/score/window.hpp"
+
+namespace lethe {
+
+/// Settings of policies::LazyEviction.
+struct LazyEvictionConfig {
+  /// Tokens a layer keeps at a round; 0: as many as the bound allows.
+  std::size_t budget = 0;
+  /// Mass above which a query looks at a token; the published 1e-4 of one head's attention. It is
+  /// compared with the mass of a score group: give 1e-4 x heads for 1e-4 of their mean.
+  float threshold = 1e-4f;
+  /// As RandomAttention's buffer; the published window depends on the text.
+  std::size_t recent_tokens = 32;
+  /// Queries whose mass comes in pieces at a time; 1 where each query's heads come together. At
+  /// least deferred.queries in any case.
+  std::size_t open_queries = 1;
+
+  bool operator==(const LazyEvictionConfig&) const = default;
+};
+
+/// Settings of policies::RaaS.
+struct RaaSConfig {
+  std::size_t budget = 0;
+  /// Share of the tokens that each query stamps; the published half.
+  float share = 0.5f;
+  /// As LazyEviction's.
+  std::size_t open_queries = 1;
+
+  bool operator==(const RaaSConfig&) const = default;
+};
+
+/// Settings of policies::MorphKV.
+struct MorphKVConfig {
+  std::size_t budget = 0;
+  /// Queries whose attention counts, and recent tokens always kept; as SnapKV's.
+  std::size_t window = 32;
+
+  bool operator==(const MorphKVConfig&) const = default;
+};
+
+/// Settings of policies::RPC.
+struct RPCConfig {
+  std::size_t budget = 0;
+  /// Queries whose attention counts, and recent tokens always kept; the published 32.
+  std::size_t window = 32;
+  /// Neighbours averaged; the published 7.
+  std::size_t pool = 7;
+
+  bool operator==(const RPCConfig&) const = default;
+};
+
+/// Settings of policies::ChunkKV.
+struct ChunkKVConfig {
+  /// Tokens kept in whole chunks; 0: as many as the bound allows.
+  std::size_t budget = 0;
+  /// Consecutive positions that stay or go together; the published 20.
+  std::size_t chunk = 20;
+  /// As SnapKV's.
+  std::size_t window = 32;
+  std::size_t pool = 7;
+
+  bool operator==(const ChunkKVConfig&) const = default;
+};
+
+/// Settings of policies::BlockH2O and policies::BlockH2OSum.
+struct BlockH2OConfig {
+  /// Tokens of a block; give a multiple of it for the four sizes below.
+  std::size_t block = 32;
+  /// Tokens kept in whole blocks, protected ones included (max); 0: as many as the bound allows.
+  std::size_t budget = 0;
+  /// Protected (start, recent), as OpenVINO GenAI's.
+  std::size_t first_tokens = 32;
+  std::size_t recent_tokens = 128;
+  /// Tokens over which each query's mass is pooled forwards; 1: none.
+  std::size_t pool = 1;
+
+  bool operator==(const BlockH2OConfig&) const = default;
+};
+
+namespace detail {
+
+/// Queries that scores of whole queries must hold open.
+[[nodiscard]] inline std::size_t open_queries(const PrunerConfig& pruner, std::size_t asked) {
+  return asked == 0 ? 0 : std::max(asked, pruner.deferred.queries);
+}
+
+}  // namespace detail
+
+namespace policies {
+
+/// LazyEviction (arXiv 2506.15969): tokens that attention comes back to, after gaps such as they
+/// have had.
+class LazyEviction : public Pruner<Recurrence, UniformBudget> {
+ public:
+  explicit LazyEviction(const PrunerConfig& pruner, const LazyEvictionConfig& config = {})
+      : Pruner(pruner, {.retention = {.first_tokens = 0, .recent_tokens = config.recent_tokens}},
+               {.threshold = config.threshold,
+                .open_queries = detail::open_queries(pruner, config.open_queries)},
+               {.budget = config.budget}) {}
+};
+
+/// RaaS (arXiv 2502.11147): who was last in the upper half of a query's mass longest ago goes. Pin
+/// the prompt to have the published policy.
+class RaaS : public Pruner<TimeStamp, UniformBudget> {
+ public:
+  explicit RaaS(const PrunerConfig& pruner, const RaaSConfig& config = {})
+      : Pruner(pruner, {.retention = {.first_tokens = 0}},
+               {.share = config.share,
+                .open_queries = detail::open_queries(pruner, config.open_queries)},
+               {.budget = config.budget}) {}
+};
+
+/// MorphKV (arXiv 2503.00979): mass of the last few queries, summed. With slack_ratio 0 it prunes
+/// at every step, as published.
+class MorphKV : public Pruner<WindowMass, UniformBudget> {
+ public:
+  explicit MorphKV(const PrunerConfig& pruner, const MorphKVConfig& config = {})
+      : Pruner(pruner, {.retention = {.first_tokens = 0, .recent_tokens = config.window}},
+               {.window = config.window, .pool = 1}, {.budget = config.budget}) {}
+};
+
+/// RPC (arXiv 2505.13866): mass of the last 32 queries, averaged over neighbours. Pin the prompt to
+/// have the published policy; its budget grows with the text, this one stays.
+class RPC : public Pruner<WindowMass, UniformBudget> {
+ public:
+  explicit RPC(const PrunerConfig& pruner, const RPCConfig& config = {})
+      : Pruner(pruner, {.retention = {.first_tokens = 0, .recent_tokens = config.window}},
+               {.window = config.window, .pool = config.pool, .pooling = Pooling::mean},
+               {.budget = config.budget}) {}
+};
+
+/// ChunkKV (arXiv 2502.00299): SnapKV's scores, averaged over chunks that stay or go whole.
+class ChunkKV : public Pruner<Blocks<WindowMass>, WholeBlocks> {
+ public:
+  explicit ChunkKV(const PrunerConfig& pruner, const ChunkKVConfig& config = {})
+      : Pruner(pruner, {.retention = {.first_tokens = 0, .recent_tokens = config.window}},
+               {.score = {.window = config.window, .pool = config.pool},
+                .block = config.chunk,
+                .recent_tokens = config.window},
+               {.block = config.chunk, .budget = config.budget}) {}
+};
+
+/// Block-granular H2O as OpenVINO GenAI defines it: the blocks of least mass go, of equal ones the
+/// older. Score: ForwardPool<Rasr> sums mass (SUM), PerAge of it divides by age (NORM_SUM; the
+/// prompt then comes as one step).
+template <TokenScorer Score>
+class BlockwiseH2O : public Pruner<Blocks<Score>, WholeBlocks> {
+ public:
+  explicit BlockwiseH2O(const PrunerConfig& pruner, const BlockH2OConfig& config = {})
+      : Pruner<Blocks<Score>, WholeBlocks>(
+            pruner,
+            {.retention = {.first_tokens = config.first_tokens,
+                           .recent_tokens = config.recent_tokens}},
+            {.score = {.score = {.decay = 1.0f},
+                       .pool = config.pool,
+                       .open_queries = detail::open_queries(pruner, 1)},
+             .block = config.block,
+             .combine = BlockScore::sum,
+             .newer_wins_ties = true,
+             .first_tokens = config.first_tokens,
+             .recent_tokens = config.recent_tokens},
+            {.block = config.block, .budget = config.budget}) {}
+};
+
+using BlockH2O = BlockwiseH2O<PerAge<ForwardPool<Rasr>>>;
+using BlockH2OSum = BlockwiseH2O<ForwardPool<Rasr>>;
+
+}  // namespace policies
+}  // namespace lethe

@@ -1,0 +1,103 @@
+/// What scorers share that are made of other scorers.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+
+#include "lethe/retention.hpp"
+#include "lethe/score.hpp"
+
+namespace lethe {
+
+namespace detail {
+
+/// A scorer that wants to be shown the cache (CacheReadingScorer).
+template <class Scorer>
+concept ReadsCache = requires {
+  Scorer::reads_cache;
+};
+
+/// A cache that offers what a scorer reads, where it reads any.
+template <class Cache, class Scorer>
+concept SuitsScorer = !ReadsCache<Scorer> || CacheReadingScorer<Scorer, Cache>;
+
+/// Says reads_cache where one of the scorers within does, and nothing where none does.
+template <class... Scorers>
+struct CacheReading {};
+
+template <class... Scorers>
+requires(ReadsCache<Scorers> || ...) struct CacheReading<Scorers...> {
+  static constexpr bool reads_cache = true;
+};
+
+/// Shows the cache to a scorer that reads it.
+template <class Scorer, SuitsScorer<Scorer> Cache>
+void show_cache(Scorer& scorer, const Cache& cache, std::size_t layer, std::size_t group,
+                std::span<const Position> positions) {
+  if constexpr (ReadsCache<Scorer>) scorer.read(cache, layer, group, positions);
+}
+
+/// A finite number above `score`, unless that is the largest there is; never below 1/2^126.
+[[nodiscard]] inline float above(float score) {
+  if (!(score > 0.0f)) return 1.0f;
+  return score < 0x1p127f ? 2.0f * score : std::numeric_limits<float>::max();
+}
+
+/// The first and most recent tokens, pinned ones not counted. scratch: as many entries as
+/// positions.
+[[nodiscard]] inline Protection protection_of(std::size_t first_tokens, std::size_t recent_tokens,
+                                              std::span<const Position> positions, bool ordered,
+                                              std::span<Position> scratch) {
+  const std::size_t most = std::numeric_limits<Position>::max();
+  return {.prefix_end = static_cast<Position>(std::min(first_tokens, most)),
+          .recent_begin =
+              recent_begin(positions, ordered, std::min(recent_tokens, positions.size()), scratch)};
+}
+
+}  // namespace detail
+
+/// All that a scorer does but its score: what a class derives from that makes its scores of
+/// another's.
+template <TokenScorer Scorer>
+class ScorerAdaptor : public detail::CacheReading<Scorer> {
+ public:
+  static constexpr bool reads_mass = Scorer::reads_mass;
+
+  void record(std::size_t layer, std::size_t group, std::int64_t query, std::size_t first_slot,
+              std::span<const float> mass) {
+    scorer_.record(layer, group, query, first_slot, mass);
+  }
+
+  void advance(std::size_t queries) { scorer_.advance(queries); }
+
+  template <class Cache>
+  requires CacheReadingScorer<Scorer, Cache>
+  void read(const Cache& cache, std::size_t layer, std::size_t group,
+            std::span<const Position> positions) {
+    scorer_.read(cache, layer, group, positions);
+  }
+
+  void keep(const EvictionPlan& plan, std::size_t group) { scorer_.keep(plan, group); }
+  void forget(std::size_t layer, std::size_t group, Slot slot) {
+    scorer_.forget(layer, group, slot);
+  }
+  void reset() { scorer_.reset(); }
+
+  template <class Archive, class Self>
+  static void archive(Archive& archive, Self& self) {
+    Scorer::archive(archive, self.scorer_);
+  }
+
+  [[nodiscard]] bool valid() const { return scorer_.valid(); }
+
+ protected:
+  ScorerAdaptor(const typename Scorer::Config& config, const ScoreShape& shape)
+      : scorer_(config, shape) {}
+
+  Scorer scorer_;
+};
+
+}  // namespace lethe
