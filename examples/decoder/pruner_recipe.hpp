@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <lethe/head_rows.hpp>
 #include <lethe/pruner_config.hpp>
 #include <lethe/unit_keys.hpp>
 #include <span>
@@ -35,6 +36,17 @@ struct Recipe {
     return std::min(published, std::max<std::size_t>(4, options.budget / 4));
   }
 
+  /// Each KV head is scored by itself; a layer keeps one set.
+  [[nodiscard]] lethe::PrunerConfig config_of_groups() const {
+    lethe::PrunerConfig config = this->config();
+    config.groups = model.kv_heads;
+    return config;
+  }
+
+  [[nodiscard]] lethe::HeadShape heads() const {
+    return {.kv_heads = model.kv_heads, .key_dimension = model.head_dim};
+  }
+
   [[nodiscard]] lethe::KeyShape keys() const {
     const bool halves = model.rope_pairs == RopePairs::halves;
     return {.kv_heads = model.kv_heads,
@@ -61,5 +73,7 @@ struct PolicyEntry {
 [[nodiscard]] std::span<const PolicyEntry> mass_policies() noexcept;
 [[nodiscard]] std::span<const PolicyEntry> window_policies() noexcept;
 [[nodiscard]] std::span<const PolicyEntry> free_policies() noexcept;
+[[nodiscard]] std::span<const PolicyEntry> key_policies() noexcept;
+[[nodiscard]] std::span<const PolicyEntry> value_policies() noexcept;
 
 }  // namespace decoder

@@ -1,4 +1,5 @@
 #include <lethe/policies.hpp>
+#include <lethe/policies/attention.hpp>
 
 #include "pruner_recipe.hpp"
 
@@ -17,9 +18,45 @@ Pruner make_gkv(const Recipe& recipe) {
   return Pruner(policies::GKV(recipe.config(), {.window = window}));
 }
 
+/// The published threshold is of one head's attention, the group's mass the sum of all heads'.
+Pruner make_lazyeviction(const Recipe& recipe) {
+  const lethe::LazyEvictionConfig published;
+  return Pruner(policies::LazyEviction(
+      recipe.config(), {.threshold = published.threshold * static_cast<float>(recipe.model.heads),
+                        .recent_tokens = recipe.window(published.recent_tokens)}));
+}
+
+Pruner make_morphkv(const Recipe& recipe) {
+  const std::size_t window = recipe.window(lethe::MorphKVConfig{}.window);
+  return Pruner(policies::MorphKV(recipe.config(), {.window = window}));
+}
+
+Pruner make_rpc(const Recipe& recipe) {
+  const std::size_t window = recipe.window(lethe::RPCConfig{}.window);
+  return Pruner(policies::RPC(recipe.config(), {.window = window}));
+}
+
+Pruner make_chunkkv(const Recipe& recipe) {
+  const lethe::ChunkKVConfig published;
+  return Pruner(policies::ChunkKV(recipe.config(), {.chunk = recipe.window(published.chunk),
+                                                    .window = recipe.window(published.window)}));
+}
+
+Pruner make_block_h2o(const Recipe& recipe) {
+  const std::size_t block = recipe.window(lethe::BlockH2OConfig{}.block);
+  return Pruner(policies::BlockH2O(
+      recipe.config(), {.block = block, .first_tokens = block, .recent_tokens = block}));
+}
+
 constexpr std::array entries{PolicyEntry{{"tova", "TOVA"}, make<policies::TOVA>},
                              PolicyEntry{{"snapkv", "SnapKV"}, make_snapkv},
-                             PolicyEntry{{"gkv", "G-KV"}, make_gkv}};
+                             PolicyEntry{{"gkv", "G-KV"}, make_gkv},
+                             PolicyEntry{{"morphkv", "MorphKV"}, make_morphkv},
+                             PolicyEntry{{"rpc", "RPC"}, make_rpc},
+                             PolicyEntry{{"chunkkv", "ChunkKV"}, make_chunkkv},
+                             PolicyEntry{{"lazyeviction", "LazyEviction"}, make_lazyeviction},
+                             PolicyEntry{{"raas", "RaaS"}, make<policies::RaaS>},
+                             PolicyEntry{{"block-h2o", "Block H2O"}, make_block_h2o}};
 
 }  // namespace
 
