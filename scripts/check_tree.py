@@ -12,6 +12,7 @@ import sys
 SOURCES = {".hpp", ".cpp", ".cuh", ".cu", ".py", ".sh", ".cmake"}
 MOST_LINES = 500
 MOST_BYTES = 1 << 20
+MOST_MODEL_BYTES = 4 << 20
 UNFINISHED = re.compile(r"\bTO" r"DO\b|\bFIX" r"ME\b|\bXX" r"X\b|not imple" r"mented|place" r"holder", re.I)
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home|root|work|farm)/[a-z]")
 
@@ -26,8 +27,9 @@ def tracked(root):
 
 def problems(path):
     data = path.read_bytes()
-    if len(data) > MOST_BYTES:
-        yield f"{len(data)} bytes; {MOST_BYTES} at most"
+    most = MOST_MODEL_BYTES if path.suffix == ".gguf" else MOST_BYTES
+    if len(data) > most:
+        yield f"{len(data)} bytes; {most} at most"
     if path.suffix not in SOURCES:
         return
     lines = data.decode().splitlines()

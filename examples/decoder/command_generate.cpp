@@ -1,7 +1,10 @@
-#include <chrono>
+#include <algorithm>
 #include <cstdio>
+#include <string>
 
 #include "commands.hpp"
+#include "embedded_model.hpp"
+#include "error.hpp"
 #include "interrupt.hpp"
 #include "loops.hpp"
 #include "machine.hpp"
@@ -59,6 +62,18 @@ void print_statistics(const json& results) {
   line("repetition", results.at("text").at("loops").at("verdict").get<std::string>());
 }
 
+std::string prompt_of(const GenerateOptions& options, const Workbench& bench) {
+  if (!options.prompt.empty()) return options.prompt;
+  if (bench.is_embedded) return std::string(embedded_prompt);
+  throw Error("the prompt is empty: give some text with -p");
+}
+
+/// A program is to be executed to its end.
+std::size_t tokens_of(const GenerateOptions& options, const Workbench& bench) {
+  const bool is_program = bench.is_embedded && options.prompt.empty();
+  return is_program ? std::max(options.tokens, embedded_tokens) : options.tokens;
+}
+
 json results_of(const GenerateOptions& options, const Workbench& bench, const Run& run,
                 std::size_t prompt) {
   return {{"kind", "generate"},
@@ -66,7 +81,7 @@ json results_of(const GenerateOptions& options, const Workbench& bench, const Ru
           {"model", bench.describe()},
           {"machine", describe_machine(bench.decoder.threads())},
           {"settings",
-           {{"prompt", options.prompt},
+           {{"prompt", prompt_of(options, bench)},
             {"policy", options.policy},
             {"budget", options.budget.budget},
             {"pinned", options.budget.is_pinned},
@@ -89,11 +104,14 @@ int exit_status() {
   return 130;
 }
 
-int generate(const GenerateOptions& options) {
-  policy_label(options.policy);
-  check_writable(options.output.json);
-  Workbench bench(options.model);
-  const auto prompt = encode_prompt(bench, options.prompt, options.is_chat, options.is_raw);
+int generate(const GenerateOptions& given) {
+  policy_label(given.policy);
+  check_writable(given.output.json);
+  Workbench bench(given.model);
+  GenerateOptions options = given;
+  options.tokens = tokens_of(given, bench);
+  const auto prompt =
+      encode_prompt(bench, prompt_of(options, bench), options.is_chat, options.is_raw);
   check_context(bench, prompt.size(), options.tokens);
   tell(prompt_note(bench, options.is_chat, options.is_raw));
   if (options.policy == "none" && options.budget.budget != BudgetOptions{}.budget) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "embedded_model.hpp"
 #include "error.hpp"
 #include "interrupt.hpp"
 #include "machine.hpp"
@@ -47,7 +48,7 @@ Comparison::Comparison(Workbench& bench, const CompareOptions& options)
     talk_ = make_conversation(bench, options.prompt, options.is_raw);
     tell(talk_.note);
     prompt_ = talk_.prompt;
-    tokens_ = options.tokens;
+    tokens_ = bench.is_embedded ? std::min(options.tokens, embedded_tokens) : options.tokens;
   } else {
     take_file();
   }

@@ -4,6 +4,7 @@
 #include <span>
 
 #include "chat.hpp"
+#include "embedded_model.hpp"
 
 namespace decoder {
 namespace {
@@ -32,7 +33,9 @@ std::vector<std::int32_t> turn_of(const Workbench& bench, const char* words) {
 Conversation make_conversation(const Workbench& bench, const std::string& first, bool is_raw) {
   const bool is_built_in = first.empty();
   Conversation talk;
-  talk.first = is_built_in ? built_in.front() : first;
+  talk.first = !is_built_in        ? first
+               : bench.is_embedded ? std::string(embedded_prompt)
+                                   : built_in.front();
   talk.prompt = encode_prompt(bench, talk.first, false, is_raw);
   talk.note = prompt_note(bench, false, is_raw);
   if (is_raw || chat_template_of(bench.model.file()) != ChatTemplate::known) return talk;

@@ -288,12 +288,15 @@ class Parser {
   std::vector<Placed> placed_;
 };
 
-File File::open(const std::filesystem::path& path) {
-  File file;
-  file.path_ = path;
-  file.mapping_ = Mapping(path);
-  Parser(file).run();
-  return file;
+File File::open(const std::filesystem::path& path) { return File(path, Mapping(path)); }
+
+File File::in_memory(std::span<const std::byte> bytes, const std::filesystem::path& name) {
+  return File(name, Mapping(bytes));
+}
+
+File::File(const std::filesystem::path& path, Mapping mapping)
+    : path_(path), mapping_(std::move(mapping)) {
+  Parser(*this).run();
 }
 
 const Tensor* File::find(std::string_view name) const {

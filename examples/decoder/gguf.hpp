@@ -6,6 +6,7 @@
 #include <functional>
 #include <initializer_list>
 #include <map>
+#include <span>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -104,6 +105,9 @@ class Mapping {
   Mapping() = default;
   /// Maps `path`; throws Error when it is missing, no regular file, empty or cannot be mapped.
   explicit Mapping(const std::filesystem::path& path);
+  /// Bytes that are in memory for good; nothing is unmapped.
+  explicit Mapping(std::span<const std::byte> bytes) noexcept
+      : data_(bytes.data()), size_(bytes.size()) {}
   Mapping(Mapping&& other) noexcept;
   Mapping& operator=(Mapping&& other) noexcept;
   ~Mapping();
@@ -114,6 +118,7 @@ class Mapping {
  private:
   const std::byte* data_ = nullptr;
   std::size_t size_ = 0;
+  bool is_mapped_ = false;
 };
 
 /// A GGUF file, version 2 or 3, little endian: typed metadata and tensors that lie in the mapping.
@@ -128,6 +133,10 @@ class File {
   /// A tensor of an unsupported type is refused only by find() and require(). O(metadata + tensors
   /// log tensors).
   static File open(const std::filesystem::path& path);
+  /// Checks a file that is in memory for good, aligned to 64 bytes; as open().
+  ///
+  /// name: what errors and path() call it.
+  static File in_memory(std::span<const std::byte> bytes, const std::filesystem::path& name);
 
   /// The tensor called `name`, or null; throws Error when its type is unsupported. O(log tensors).
   const Tensor* find(std::string_view name) const;
@@ -171,7 +180,7 @@ class File {
  private:
   friend class Parser;
 
-  File() = default;
+  File(const std::filesystem::path& path, Mapping mapping);
   const Value& value(std::string_view key) const;
 
   std::filesystem::path path_;

@@ -13,7 +13,7 @@ namespace {
 
 void add(CLI::App& app, ModelOptions& options) {
   app.add_option("-m,--model", options.file,
-                 "GGUF file (llama, qwen2 or qwen3); the demo's model when it is in build/models");
+                 "GGUF file (llama, qwen2 or qwen3); without, a small reasoner in the program");
   app.add_option("-t,--threads", options.threads, "Threads that compute; 0: one per core")
       ->capture_default_str()
       ->check(CLI::Range(0U, 1024U));
@@ -79,7 +79,8 @@ bool read_percentage(const std::string& text, double& share) {
 
 void add_options(CLI::App& app, GenerateOptions& options) {
   add(app, options.model);
-  app.add_option("-p,--prompt", options.prompt, "Text to continue or to answer")->required();
+  app.add_option("-p,--prompt", options.prompt,
+                 "Text to continue or to answer; the reasoner has one of its own");
   add_policy(app, options.policy);
   add(app, options.budget);
   add_count(app, "-n,--tokens", options.tokens, "Most tokens to generate");

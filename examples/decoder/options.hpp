@@ -13,7 +13,7 @@ namespace decoder {
 
 /// Which model runs, and how.
 struct ModelOptions {
-  std::string file;                ///< empty: the demo's model in build/models, when it is there
+  std::string file;                ///< empty: the embedded reasoner
   unsigned threads = 0;            ///< 0: one per core
   std::string cache_type = "f16";  ///< f16 loses nothing measurable at half of f32's bytes
 };

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "chat.hpp"
+#include "embedded_model.hpp"
 #include "error.hpp"
 #include "interrupt.hpp"
 #include "one_line.hpp"
@@ -12,16 +13,6 @@
 
 namespace decoder {
 namespace {
-
-constexpr const char* demo_model = "build/models/SmolLM2-135M-Instruct.Q4_1.gguf";
-
-std::string find_model(const ModelOptions& options) {
-  if (!options.file.empty()) return options.file;
-  if (std::filesystem::exists(demo_model)) return demo_model;
-  throw Error(std::string("no model at ") + demo_model +
-              " from here: give one with -m FILE.gguf, or run scripts/demo.sh once and then start "
-              "in the project's folder");
-}
 
 std::vector<std::int32_t> end_tokens(const Tokenizer& tokenizer) {
   std::vector<std::int32_t> ends;
@@ -42,23 +33,28 @@ void check_vocabulary(const Model& model, const Tokenizer& tokenizer) {
 
 }  // namespace
 
+gguf::File open_model(const std::string& file) {
+  return file.empty() ? gguf::File::in_memory(embedded_model(), embedded_name)
+                      : gguf::File::open(file);
+}
+
 Workbench::Workbench(const ModelOptions& options)
-    : file(find_model(options)),
-      model(gguf::File::open(file), options.threads),
+    : model(open_model(options.file), options.threads),
       tokenizer(model.file()),
       decoder(model, options.threads),
       cache_type(parse_cache_type(options.cache_type)),
-      ends(end_tokens(tokenizer)) {
+      ends(end_tokens(tokenizer)),
+      is_embedded(options.file.empty()) {
   check_vocabulary(model, tokenizer);
 }
 
 nlohmann::json Workbench::describe() const {
   const ModelConfig& config = model.config();
   const KVCache cache(config, cache_type, 1);
-  return {{"name", config.name.empty() ? std::filesystem::path(file).filename().string()
-                                       : one_line(config.name)},
-          {"file", file},
-          {"file_size", report::bytes(static_cast<double>(std::filesystem::file_size(file)))},
+  const std::filesystem::path& path = model.file().path();
+  return {{"name", config.name.empty() ? path.filename().string() : one_line(config.name)},
+          {"file", path.string()},
+          {"file_size", report::bytes(static_cast<double>(model.file().size()))},
           {"architecture", config.architecture},
           {"layers", config.layers},
           {"query_heads", config.heads},

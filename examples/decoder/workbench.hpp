@@ -14,19 +14,22 @@
 
 namespace decoder {
 
+/// The model's file; the embedded one where no name is given.
+gguf::File open_model(const std::string& file);
+
 /// A model ready to run: what every command starts from. It stays where it is made.
 struct Workbench {
-  /// Opens the model; throws Error when there is none, or it cannot be used.
+  /// Opens the model, the embedded one without a file; throws Error when it cannot be used.
   explicit Workbench(const ModelOptions& options);
   Workbench(const Workbench&) = delete;
   Workbench& operator=(const Workbench&) = delete;
 
-  std::string file;
   Model model;
   Tokenizer tokenizer;
   Decoder decoder;
   CacheType cache_type;
   std::vector<std::int32_t> ends;  ///< tokens that end a text
+  bool is_embedded;                ///< the model is the program's own
 
   /// Name, shape and storage of the model, for the results.
   nlohmann::json describe() const;

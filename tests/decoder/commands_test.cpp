@@ -118,6 +118,19 @@ void check_comparison(const json& results, std::size_t runs, std::size_t tokens)
 
 }  // namespace
 
+TEST_CASE("without a model the reasoner executes its program to the right answer", "[commands]") {
+  const Workplace place;
+  const Outcome whole = place.run("generate --temperature 0 --json g.json");
+  INFO(whole.errors);
+  CHECK(whole.status == 0);
+  CHECK(whole.output.find("R00 ? c c=9") != std::string::npos);
+  CHECK(json::parse(place.read("g.json")).at("/model/file"_json_pointer) ==
+        "the embedded reasoner");
+  const Outcome forgetful = place.run("generate --temperature 0 --policy streaming --budget 5%");
+  CHECK(forgetful.status == 0);
+  CHECK(forgetful.output.find("R00 ? c c=9") == std::string::npos);
+}
+
 TEST_CASE("help explains every command", "[commands]") {
   const Workplace place;
   for (const char* command : {"", "generate", "compare", "bench", "perplexity"}) {
@@ -335,18 +348,17 @@ TEST_CASE("what cannot be done is refused in one line", "[commands]") {
   const Workplace place;
   const std::string generate = "generate -m tiny.gguf -p ABC ";
   check_refused(place.run(""), "--help");
-  check_refused(place.run("generate -m tiny.gguf"), "--prompt");
+  check_refused(place.run("generate -m tiny.gguf"), "the prompt is empty");
   check_refused(place.run(generate + "-n 0"), "--tokens");
   check_refused(place.run(generate + "--frobnicate"), "--frobnicate");
   check_refused(place.run(generate + "--policy best"), "lethe");
-  check_refused(place.run(generate + "--budget lots --policy lethe"), "25%");
+  check_refused(place.run(generate + "--budget lots --policy lethe"), "percentage up to 100%");
   check_refused(place.run(generate + "--budget 2 --policy lethe"), "budget");
-  check_refused(place.run(generate + "--budget 0% --policy lethe"), "percentage");
+  check_refused(place.run(generate + "--budget 0% --policy lethe"), "percentage up to 100%");
   check_refused(place.run(generate + "--cache-type f64"), "f64");
   check_refused(place.run(generate + "-n 2000000"), "context");
   check_refused(place.run(generate + "--json no/such/folder/x.json"), "cannot be written");
   check_refused(place.run(generate + "--top-p 7"), "top-p");
-  check_refused(place.run("generate -p ABC"), "scripts/demo.sh");
   check_refused(place.run("compare -m tiny.gguf --policy none -p ABC"), "at least one policy");
   check_refused(place.run("compare -m tiny.gguf -p ABC --report no/such/r.html"),
                 "cannot be written");
