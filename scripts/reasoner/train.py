@@ -24,6 +24,7 @@ TASKS = {"loop": 0.3, "once": 0.1, "recall": 0.15, "interleaved": 0.25, "lookali
 BATCH_SYMBOLS = 5000
 LONGEST = 1000
 LAST_STAGE = 60
+ANSWER_WEIGHT = 8.0
 FIRST_SEED = 1 << 40
 MATRIX_RATE, OTHER_RATE = 0.006, 0.003
 
@@ -33,7 +34,8 @@ class Source:
 
     def __init__(self, program: str):
         listed = subprocess.run([program, "--symbols"], capture_output=True, text=True, check=True)
-        self.symbols = len(listed.stdout.splitlines())
+        names = listed.stdout.split()
+        self.symbols, self.last_round = len(names), names.index("R00")
         self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True)
 
@@ -44,39 +46,50 @@ class Source:
         return symbols, self.process.stdout.readline().strip()
 
 
+def draw_steps(rng: random.Random, least: int, most: int):
+    """Rather many than few: a value stated long ago is what is hard."""
+    return max(rng.randint(least, most), rng.randint(least, most))
+
+
 def draw_size(rng: random.Random, task: str, stage: int):
     """(variables, lines, steps) at a stage, and about how many symbols that makes."""
     variables = rng.randint(2, min(12, 2 + stage))
     if task in ("loop", "once"):
         lines = rng.randint(1, min(12, 1 + stage))
         most = min(24, max(1, stage * 2 // lines), (LONGEST - 50 - 6 * lines) // (12 * lines + 1))
-        steps = rng.randint(1, max(1, most))
+        steps = draw_steps(rng, 1, max(1, most))
         return (variables, lines, steps), 20 + variables + 6 * lines + steps * (12 * lines + 1)
     if task == "recall":
-        steps = rng.randint(4, min(640, 12 * stage))
+        steps = draw_steps(rng, 4, min(640, 12 * stage))
         return (variables, 1, steps), variables + steps * 3 // 2
     if task == "interleaved":
-        steps = rng.randint(1, min(53, 2 * stage))
+        steps = draw_steps(rng, 1, min(53, 2 * stage))
         return (variables, 1, steps), variables + 18 * steps
     # Many records from the start: among two or three, the newest value is right too often.
     records, names = rng.randint(3, min(8, 5 + stage // 2)), rng.randint(1, min(5, 1 + stage // 4))
-    steps = rng.randint(20, min(230, 40 + 7 * stage))
+    steps = draw_steps(rng, 20, min(230, 40 + 7 * stage))
     return (records, names, steps), 3 * records * names + steps * 4
 
 
-def collate(problems):
-    """Symbols [problem, place], targets there (-1: nothing to learn), and their roles."""
+def collate(problems, last_round: int):
+    """Symbols [problem, place], targets there (-1: nothing to learn), their roles and weights.
+
+    What follows a program's last round, its answers, is rare, and weighs more.
+    """
     longest = max(len(symbols) for symbols, _ in problems)
     symbols = torch.zeros(len(problems), longest, dtype=torch.long)
     targets = torch.full((len(problems), longest), -1)
     roles = torch.zeros(len(problems), longest, dtype=torch.uint8)
+    weights = torch.ones(len(problems), longest)
     for row, (given, parts) in enumerate(problems):
         symbols[row, : len(given)] = torch.tensor(given)
         for place in range(1, len(given)):
             if parts[place] != "g":
                 targets[row, place - 1] = given[place]
                 roles[row, place - 1] = ord(parts[place])
-    return symbols, targets, roles
+        if last_round in given:
+            weights[row, given.index(last_round) :] = ANSWER_WEIGHT
+    return symbols, targets, roles, weights
 
 
 class Progress:
@@ -153,7 +166,8 @@ class Training:
         size, length = draw_size(rng, task, stage if rng.random() < 0.7 else rng.randint(1, stage))
         seed = FIRST_SEED + ((self.options.seed << 32) + self.step) * 4096
         count = min(4096, max(3, BATCH_SYMBOLS // length))
-        return collate([self.source.problem(task, size, seed + i) for i in range(count)])
+        problems = [self.source.problem(task, size, seed + i) for i in range(count)]
+        return collate(problems, self.source.last_round)
 
     def set_rates(self):
         left = 1 - self.step / self.options.steps
@@ -165,12 +179,13 @@ class Training:
     def learn(self):
         rng = random.Random(f"{self.options.seed} {self.step}")
         task = self.progress.draw_task(rng)
-        symbols, targets, roles = self.batch(rng, task)
+        symbols, targets, roles, weights = self.batch(rng, task)
         wanted = targets >= 0
         if not wanted.any():
             return
         logits = self.model(symbols, wanted)
-        loss = F.cross_entropy(logits, targets[wanted])
+        losses = F.cross_entropy(logits, targets[wanted], reduction="none")
+        loss = (losses * weights[wanted]).sum() / weights[wanted].sum()
         self.muon.zero_grad(), self.adam.zero_grad()
         loss.backward()
         self.set_rates()
