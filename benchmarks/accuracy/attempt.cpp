@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <span>
 
+#include "stopwatch.hpp"
+
 namespace accuracy {
 namespace {
 
@@ -15,15 +17,18 @@ class Holdings {
       peak_ = std::max(peak_, cache.size(layer));
       ++count_;
     }
+    bytes_ = std::max(bytes_, cache.resident_bytes());
   }
 
   [[nodiscard]] double mean() const { return count_ != 0 ? sum_ / static_cast<double>(count_) : 0; }
   [[nodiscard]] std::size_t peak() const { return peak_; }
+  [[nodiscard]] std::size_t bytes() const { return bytes_; }
 
  private:
   double sum_ = 0;
   std::size_t count_ = 0;
   std::size_t peak_ = 0;
+  std::size_t bytes_ = 0;
 };
 
 Token likeliest(std::span<const float> logits) {
@@ -40,6 +45,12 @@ void judge(const Problem& problem, std::size_t index, bool is_right, Attempt& at
   (index >= problem.answers_from ? attempt.answers : attempt.steps).push_back(lookup);
 }
 
+/// An instruction and what it is worked out with: "! f + k > a |", "f f=7 7 + k k=2 2 > 9 a a=9".
+constexpr std::uint32_t line_in_hand = 24;
+
+/// The number of rounds left, which the next one is counted from.
+bool is_round(Token symbol) { return symbol >= first_round && symbol < first_value; }
+
 }  // namespace
 
 bool Attempt::is_solved() const {
@@ -49,6 +60,7 @@ bool Attempt::is_solved() const {
 
 Attempt attempt(decoder::Decoder& decoder, decoder::Sequence& sequence, const Problem& problem,
                 Feeding feeding) {
+  const decoder::Stopwatch watch;
   Attempt result;
   Holdings holdings;
   const std::span<const Token> text(problem.symbols);
@@ -66,19 +78,30 @@ Attempt attempt(decoder::Decoder& decoder, decoder::Sequence& sequence, const Pr
   }
   result.mean_kept = holdings.mean();
   result.peak_kept = holdings.peak();
+  result.peak_bytes = holdings.bytes();
+  result.seconds = watch.seconds();
   return result;
 }
 
 std::vector<std::uint32_t> last_needs(const Problem& problem) {
-  const bool is_program = problem.answers_from > problem.prompt;
   std::vector<std::uint32_t> needs(problem.symbols.size());
-  for (std::size_t i = 0; i < needs.size(); ++i) {
-    const bool is_program_text =
-        is_program && i < problem.prompt && problem.symbols[i] < first_value;
-    needs[i] = static_cast<std::uint32_t>(is_program_text ? problem.answers_from : i);
+  const auto last = static_cast<std::uint32_t>(needs.size() - 1);
+  const bool computes = std::find(problem.roles.begin(), problem.roles.end(), Role::arithmetic) !=
+                        problem.roles.end();
+  const bool is_program = problem.answers_from > problem.prompt;
+  std::uint32_t next_round = last;
+  for (std::uint32_t i = last + 1; i-- > 0;) {
+    const Token symbol = problem.symbols[i];
+    needs[i] = std::min(last, i + (computes ? line_in_hand : 0));
+    if (is_program && i < problem.prompt && symbol < first_value) needs[i] = last;
+    if (!is_round(symbol)) continue;
+    needs[i] = std::max(needs[i], next_round);
+    next_round = i;
+  }
+  for (std::uint32_t i = 0; i <= last; ++i) {
     if (problem.sources[i] < 0) continue;
     std::uint32_t& need = needs[static_cast<std::size_t>(problem.sources[i])];
-    need = std::max(need, static_cast<std::uint32_t>(i));
+    need = std::max(need, i);
   }
   return needs;
 }

@@ -36,6 +36,10 @@ struct Attempt {
   /// Tokens a layer held, mean over layers and steps, and at most.
   double mean_kept = 0;
   std::size_t peak_kept = 0;
+  /// Resident bytes of the cache after a step, at most.
+  std::size_t peak_bytes = 0;
+  /// Wall seconds.
+  double seconds = 0;
 
   /// Whether every answer is right.
   [[nodiscard]] bool is_solved() const;
@@ -47,8 +51,8 @@ struct Attempt {
                               const Problem& problem, Feeding feeding);
 
 /// For each symbol, the index of the last one that is produced from it; its own index when none is.
-/// A program's text counts as needed until its last round; a value until it is overwritten or last
-/// asked for. What an oracle keeps.
+/// A program's text is needed to the end, the count of rounds until the next, a value until it is
+/// overwritten or last asked for, an instruction in hand until it is done. What an oracle keeps.
 [[nodiscard]] std::vector<std::uint32_t> last_needs(const Problem& problem);
 
 }  // namespace accuracy

@@ -4,7 +4,9 @@
 #include <atomic>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
+#include <vector>
 
 #include "interrupt.hpp"
 
@@ -38,8 +40,8 @@ class Workers {
       : jobs_(jobs), model_(model), done_(done) {}
 
   void work() {
-    decoder::Decoder decoder(model_, 1);
     try {
+      decoder::Decoder decoder(model_, 1);
       for (std::size_t i = next_++; i < jobs_.size() && !decoder::is_interrupted(); i = next_++) {
         const nlohmann::json row = run(jobs_[i], model_, decoder);
         const std::lock_guard lock(mutex_);
@@ -50,6 +52,17 @@ class Workers {
       if (!error_) error_ = std::current_exception();
       next_ = jobs_.size();
     }
+  }
+
+  /// As many as there are jobs for; fewer when the system has no more.
+  void work_on(unsigned threads) {
+    std::vector<std::jthread> pool;
+    try {
+      const std::size_t most = std::min<std::size_t>(threads, jobs_.size());
+      for (std::size_t i = 1; i < most; ++i) pool.emplace_back([this] { work(); });
+    } catch (const std::system_error&) {
+    }
+    work();
   }
 
   void rethrow() const {
@@ -76,9 +89,7 @@ nlohmann::json run(const Job& job, const decoder::Model& model, decoder::Decoder
 void run_all(const std::vector<Job>& jobs, const decoder::Model& model, unsigned threads,
              const std::function<void(const nlohmann::json&)>& done) {
   Workers workers(jobs, model, done);
-  std::vector<std::thread> pool;
-  for (unsigned i = 0; i < threads; ++i) pool.emplace_back([&] { workers.work(); });
-  for (std::thread& thread : pool) thread.join();
+  workers.work_on(threads);
   workers.rethrow();
 }
 

@@ -52,7 +52,23 @@ ProblemSize evaluated_size(Task task) {
     case Task::interleaved:
       return {.variables = 10, .lines = 1, .steps = 50};
     case Task::lookalike:
-      return {.variables = 6, .lines = 4, .steps = 300};
+      return {.variables = 6, .lines = 4, .steps = 230};
+  }
+  return {};
+}
+
+ProblemSize quick_size(Task task) {
+  switch (task) {
+    case Task::loop:
+      return {.variables = 6, .lines = 5, .steps = 4};
+    case Task::once:
+      return {.variables = 8, .lines = 4, .steps = 5};
+    case Task::recall:
+      return {.variables = 8, .lines = 1, .steps = 200};
+    case Task::interleaved:
+      return {.variables = 8, .lines = 1, .steps = 14};
+    case Task::lookalike:
+      return {.variables = 4, .lines = 4, .steps = 80};
   }
   return {};
 }
@@ -69,6 +85,8 @@ json row_of(const Cell& cell, std::uint64_t seed, const Problem& problem, const 
   if (attempt.first_error) row["first_error"] = *attempt.first_error;
   row["mean_kept"] = attempt.mean_kept;
   row["peak_kept"] = attempt.peak_kept;
+  row["bytes"] = attempt.peak_bytes;
+  row["seconds"] = attempt.seconds;
   return row;
 }
 

@@ -25,6 +25,8 @@ struct Cell {
 
 /// The size at which a task is evaluated: about 1,000 symbols, the longest trained.
 [[nodiscard]] ProblemSize evaluated_size(Task task);
+/// A smaller one, about 300 symbols, for a quick look.
+[[nodiscard]] ProblemSize quick_size(Task task);
 
 /// The row of one problem, as it stands in a file of results.
 [[nodiscard]] nlohmann::json row_of(const Cell& cell, std::uint64_t seed, const Problem& problem,

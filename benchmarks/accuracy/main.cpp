@@ -1,10 +1,12 @@
 // Runs models x tasks x policies x budgets on problems with exact answers.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <optional>
 #include <string>
 #include <thread>
 #include <unordered_set>
@@ -13,133 +15,79 @@
 #include "bench.hpp"
 #include "error.hpp"
 #include "interrupt.hpp"
+#include "machine.hpp"
 #include "one_line.hpp"
+#include "output.hpp"
+#include "page.hpp"
 #include "progress.hpp"
+#include "rows.hpp"
+#include "selection.hpp"
 #include "table.hpp"
+#include "workbench.hpp"
 
 namespace {
-
-using accuracy::Cell;
-using accuracy::Job;
 
 struct RunOptions {
   std::string model;
   std::string out = "accuracy.jsonl";
-  std::vector<std::string> tasks{"loop", "once", "recall", "interleaved", "lookalike"};
-  std::vector<std::string> policies{"oracle", "lethe",     "h2o",    "tova",
-                                    "snapkv", "streaming", "random", "supersession"};
-  std::vector<double> budgets{10, 25, 50};
+  accuracy::Selection selection;
   std::string pin = "both";
-  std::size_t problems = 100;
-  std::uint64_t first_seed = 0;
   bool is_forced = false;
   unsigned threads = 0;
   std::string shard = "0/1";
 };
 
-accuracy::Task task_of(const std::string& wanted) {
-  for (const accuracy::Task task : accuracy::tasks) {
-    if (name(task) == wanted) return task;
-  }
-  std::string known;
-  for (const accuracy::Task task : accuracy::tasks) known += " " + std::string(name(task));
-  throw decoder::Error("--task " + decoder::one_line(wanted) + ": unknown; choose among" + known);
-}
-
-void check(const RunOptions& options) {
-  for (const double budget : options.budgets) {
-    if (!(budget > 0 && budget <= 100))
-      throw decoder::Error("--budget " + std::to_string(budget) +
-                           ": give percentages above 0 and at most 100");
-  }
-  for (const std::string& policy : options.policies) {
-    if (policy != "oracle") decoder::policy_label(policy);
-  }
-}
-
-/// Every cell asked for, the whole cache first.
-std::vector<Cell> cells_of(const RunOptions& options) {
-  std::vector<Cell> cells;
-  for (const std::string& each : options.tasks) {
-    const accuracy::Task task = task_of(each);
-    Cell cell{.model = std::filesystem::path(options.model).stem().string(),
-              .task = task,
-              .size = accuracy::evaluated_size(task),
-              .feeding = options.is_forced ? accuracy::Feeding::truth : accuracy::Feeding::own};
-    cells.push_back(cell);
-    for (const bool is_pinned : {false, true}) {
-      if (options.pin == (is_pinned ? "off" : "on")) continue;
-      cell.is_pinned = is_pinned;
-      for (cell.budget = 100; const double budget : options.budgets) {
-        cell.budget = budget;
-        for (const std::string& policy : options.policies) {
-          cell.policy = policy;
-          cells.push_back(cell);
-        }
-      }
-    }
-  }
-  return cells;
-}
-
-/// "i/n": this process takes every n-th job from the i-th on.
-struct Shard {
-  std::size_t index = 0;
-  std::size_t count = 1;
+struct TableOptions {
+  std::vector<std::string> files;
+  std::string against;
+  std::string json;
 };
 
-Shard parse_shard(const std::string& text) {
-  Shard shard;
-  char slash = 0;
-  std::istringstream in(text);
-  if (!(in >> shard.index >> slash >> shard.count) || slash != '/' || shard.index >= shard.count ||
-      !in.eof()) {
-    throw decoder::Error("--shard " + decoder::one_line(text) + ": give i/n with i below n");
-  }
-  return shard;
-}
+struct PageOptions {
+  std::vector<std::string> files;
+  std::string against = "best";
+  std::string out = "results.html";
+};
 
-/// Whether the pinned prompt leaves room for anything else.
-bool is_possible(const Cell& cell, std::uint64_t seed) {
-  if (!cell.is_pinned) return true;
-  const accuracy::Problem problem = make_problem(cell.task, cell.size, seed);
-  const double tokens = cell.budget / 100 * static_cast<double>(problem.symbols.size());
-  return tokens >= 1.25 * static_cast<double>(problem.prompt) + 16;
-}
+struct MergeOptions {
+  std::vector<std::string> files;
+  std::string out;
+};
 
-std::vector<Job> jobs_of(const RunOptions& options, const std::unordered_set<std::string>& done) {
-  const Shard shard = parse_shard(options.shard);
-  std::vector<Job> jobs;
-  std::size_t number = 0;
-  for (std::size_t i = 0; i < options.problems; ++i) {
-    const std::uint64_t seed = options.first_seed + i;
-    for (const Cell& cell : cells_of(options)) {
-      const bool is_ours = number++ % shard.count == shard.index;
-      if (!is_ours || done.contains(key_of(cell, seed)) || !is_possible(cell, seed)) continue;
-      jobs.push_back({cell, seed});
-    }
-  }
-  return jobs;
+accuracy::Selection selection_of(const RunOptions& options) {
+  accuracy::Selection selection = options.selection;
+  selection.model =
+      options.model.empty() ? "reasoner" : std::filesystem::path(options.model).stem().string();
+  selection.pin = options.pin == "on"    ? accuracy::Pin::on
+                  : options.pin == "off" ? accuracy::Pin::off
+                                         : accuracy::Pin::both;
+  selection.feeding = options.is_forced ? accuracy::Feeding::truth : accuracy::Feeding::own;
+  return selection.is_quick ? quick_selection(selection) : selection;
 }
 
 /// Keys of the rows that a file holds already; a last line cut short is taken off.
 std::unordered_set<std::string> finished_rows(const std::string& path) {
   std::unordered_set<std::string> keys;
-  for (const nlohmann::json& row : accuracy::read_rows(path, accuracy::Missing::allowed)) {
+  for (const nlohmann::json& row : accuracy::read_rows(path, accuracy::Reading::to_append)) {
     keys.insert(accuracy::key_of(row));
   }
   return keys;
 }
 
+void check_reasoner(const decoder::Model& model) {
+  if (model.config().vocabulary == static_cast<std::size_t>(accuracy::symbols)) return;
+  throw model.file().error("has " + std::to_string(model.config().vocabulary) +
+                           " symbols, the tasks " + std::to_string(accuracy::symbols) +
+                           ": give a reasoner");
+}
+
 int run(const RunOptions& options) {
-  check(options);
-  const decoder::Model model(decoder::gguf::File::open(options.model));
-  if (model.config().vocabulary != static_cast<std::size_t>(accuracy::symbols)) {
-    throw decoder::Error(options.model + " has " + std::to_string(model.config().vocabulary) +
-                         " symbols, the tasks " + std::to_string(accuracy::symbols) +
-                         ": give a reasoner");
-  }
-  const std::vector<Job> jobs = jobs_of(options, finished_rows(options.out));
+  const accuracy::Selection selection = selection_of(options);
+  check(selection);
+  const accuracy::Shard shard = accuracy::parse_shard(options.shard);
+  const decoder::Model model(decoder::open_model(options.model));
+  check_reasoner(model);
+  const auto jobs = jobs_of(selection, shard, finished_rows(options.out));
   std::ofstream out(options.out, std::ios::app);
   if (!out) throw decoder::Error("cannot write " + options.out);
   decoder::Progress progress("Solving", jobs.size());
@@ -153,57 +101,128 @@ int run(const RunOptions& options) {
   return decoder::is_interrupted() ? 130 : 0;
 }
 
-int table(const std::vector<std::string>& files) {
-  std::vector<nlohmann::json> rows;
-  for (const std::string& file : files) {
-    const auto more = accuracy::read_rows(file, accuracy::Missing::refused);
-    rows.insert(rows.end(), more.begin(), more.end());
-  }
-  std::cout << accuracy::summary_table(accuracy::summarise(rows));
+accuracy::Results results_of(const std::vector<std::string>& files) {
+  return accuracy::Results(accuracy::summarise(accuracy::read_distinct(files)));
+}
+
+int table(const TableOptions& options) {
+  const accuracy::Results results = results_of(options.files);
+  std::optional<accuracy::Comparisons> comparisons;
+  if (!options.against.empty()) comparisons = compare(results, options.against);
+  std::cout << summary_table(results);
+  if (comparisons) std::cout << '\n' << comparison_table(*comparisons);
+  if (!options.json.empty()) decoder::write_file(options.json, summary_json(results, comparisons));
   return 0;
 }
 
+int page(const PageOptions& options) {
+  const accuracy::Results results = results_of(options.files);
+  const accuracy::Comparisons comparisons = compare(results, options.against);
+  const accuracy::Source source{.files = options.files, .date = decoder::date_now()};
+  decoder::write_file(options.out, html_page(results, comparisons, source));
+  return 0;
+}
+
+int merge(const MergeOptions& options) {
+  const accuracy::Merged merged = accuracy::merge(options.files);
+  decoder::write_file(options.out, accuracy::lines_of(merged.rows));
+  std::cout << options.out << ": " << merged.rows.size() << " rows, " << merged.repeated
+            << " equal ones left out\n";
+  return 0;
+}
+
+void add_selection(CLI::App& app, RunOptions& options, CLI::Option* quick) {
+  accuracy::Selection& selection = options.selection;
+  const auto several = [&](const char* option, auto& values, const char* what) {
+    return app.add_option(option, values, what)->delimiter(',')->capture_default_str();
+  };
+  quick->excludes(several("--task", selection.tasks, "Tasks"));
+  quick->excludes(several("--policy", selection.policies, "Policies; the whole cache always runs"));
+  quick->excludes(several("-b,--budget", selection.budgets,
+                          "Percent of a problem's symbols that a layer may hold"));
+  quick->excludes(app.add_option("--pin", options.pin, "Whether the prompt is pinned")
+                      ->capture_default_str()
+                      ->check(CLI::IsMember({"on", "off", "both"})));
+  quick->excludes(app.add_option("-n,--problems", selection.problems, "Problems of each task")
+                      ->capture_default_str());
+  quick->excludes(app.add_option("--first-seed", selection.first_seed,
+                                 "Seed of the first problem: 0 for development, 1000000 for the "
+                                 "test")
+                      ->capture_default_str());
+}
+
 void add_run(CLI::App& app, RunOptions& options) {
-  app.add_option("-m,--model", options.model, "A reasoner as a GGUF file")->required();
+  app.add_option("-m,--model", options.model,
+                 "A reasoner as a GGUF file; without, the decoder's own");
   app.add_option("-o,--out", options.out,
                  "Rows of results, one JSON object a line; goes on from it")
       ->capture_default_str();
-  const auto several = [&](const char* option, auto& values, const char* what) {
-    app.add_option(option, values, what)->delimiter(',')->capture_default_str();
-  };
-  several("--task", options.tasks, "Tasks");
-  several("--policy", options.policies, "Policies; the whole cache always runs");
-  several("-b,--budget", options.budgets, "Percent of a problem's symbols that a layer may hold");
-  app.add_option("--pin", options.pin, "Whether the prompt is pinned")
-      ->capture_default_str()
-      ->check(CLI::IsMember({"on", "off", "both"}));
-  app.add_option("-n,--problems", options.problems, "Problems of each task")->capture_default_str();
-  app.add_option("--first-seed", options.first_seed,
-                 "Seed of the first problem: 0 for development, 1000000 for the test")
-      ->capture_default_str();
+  CLI::Option* quick = app.add_flag("--quick", options.selection.is_quick,
+                                    "A fixed selection of few, small problems: under a minute");
+  add_selection(app, options, quick);
   app.add_flag("--forced", options.is_forced, "Feed the true symbols, whatever the model says");
   app.add_option("-t,--threads", options.threads, "0: one per core")->capture_default_str();
   app.add_option("--shard", options.shard, "i/n: only every n-th job, from the i-th on")
       ->capture_default_str();
 }
 
+void add_files(CLI::App& app, std::vector<std::string>& files) {
+  app.add_option("files", files, "Files that run wrote: of one run or shards")->required();
+}
+
+const char* const against_help =
+    "Compare every policy with this one on the same problems; best: "
+    "with the one that solves most";
+
+void add_table(CLI::App& app, TableOptions& options) {
+  add_files(app, options.files);
+  app.add_option("--against", options.against, against_help);
+  app.add_option("--json", options.json, "Write the summary to this file");
+}
+
+void add_page(CLI::App& app, PageOptions& options) {
+  add_files(app, options.files);
+  app.add_option("--against", options.against, against_help)->capture_default_str();
+  app.add_option("-o,--out", options.out, "The page")->capture_default_str();
+}
+
+void add_merge(CLI::App& app, MergeOptions& options) {
+  add_files(app, options.files);
+  app.add_option("-o,--out", options.out, "The joined file")->required();
+}
+
+/// Adds a command: its options, and what it does once they are read.
+template <class Options>
+void add_command(CLI::App& app, const char* name, const char* what,
+                 void (*add_options)(CLI::App&, Options&), Options& options,
+                 int (*command)(const Options&), int& status) {
+  CLI::App* added = app.add_subcommand(name, what);
+  add_options(*added, options);
+  added->callback([&options, &status, command] { status = command(options); });
+}
+
 int main_of(int argc, char** argv) {
   CLI::App app("How many answers stay right when a cache is pruned.");
   app.require_subcommand(1);
-  RunOptions options;
-  std::vector<std::string> files;
-  CLI::App* runs = app.add_subcommand("run", "Work through problems under policies and budgets");
-  add_run(*runs, options);
-  CLI::App* tables =
-      app.add_subcommand("table", "Summarise files of results, of one run or shards");
-  tables->add_option("files", files, "Files that run wrote")->required();
+  RunOptions run_options;
+  TableOptions table_options;
+  PageOptions page_options;
+  MergeOptions merge_options;
+  int status = 0;
+  add_command(app, "run", "Work through problems under policies and budgets", add_run, run_options,
+              run, status);
+  add_command(app, "table", "Summarise files of results", add_table, table_options, table, status);
+  add_command(app, "page", "Show files of results as one HTML page", add_page, page_options, page,
+              status);
+  add_command(app, "merge", "Join files of results, such as shards", add_merge, merge_options,
+              merge, status);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);
     throw decoder::Error(decoder::one_line(error.what()) + " (--help explains the options)");
   }
-  return runs->parsed() ? run(options) : table(files);
+  return status;
 }
 
 }  // namespace

@@ -1,129 +1,122 @@
 #include "table.hpp"
 
 #include <cmath>
-#include <filesystem>
-#include <fstream>
 #include <map>
+#include <nlohmann/json.hpp>
+#include <vector>
 
-#include "error.hpp"
 #include "output.hpp"
 #include "report_text.hpp"
 
 namespace accuracy {
 namespace {
 
+using decoder::report::figure;
 using decoder::report::fixed;
 using decoder::report::percent;
+using decoder::report::plain;
 using nlohmann::json;
 
-constexpr double z = 1.959964;  // 95%
-
-double wilson(const Share& share, double sign) {
-  if (share.count == 0) return 0;
-  const double n = static_cast<double>(share.count), p = share.value();
-  const double reach = z * std::sqrt(p * (1 - p) / n + z * z / (4 * n * n));
-  return (p + z * z / (2 * n) + sign * reach) / (1 + z * z / n);
+std::string range(const Interval& interval) {
+  return percent(interval.low) + " to " + percent(interval.high);
 }
 
-bool is_row(const json& row) {
-  if (!row.is_object()) return false;
-  for (const char* field : {"model", "task", "size", "policy", "budget", "pinned", "feeding",
-                            "seed", "solved", "answers", "steps", "mean_kept", "symbols"}) {
-    if (!row.contains(field)) return false;
+std::string pin_of(const Setting& setting) { return setting.is_pinned ? "yes" : "no"; }
+std::string budget_of(const Setting& setting) { return plain(setting.budget) + "%"; }
+
+/// Four digits are more than a thousand problems can say.
+double rounded(double share) { return std::round(share * 1e4) / 1e4; }
+
+json share_json(const Share& share, const Interval& interval) {
+  return {share.hits, share.count, rounded(interval.low), rounded(interval.high)};
+}
+
+json comparison_json(const Comparison& each) {
+  json comparison{{"pairs", each.pairs},
+                  {"only_policy", each.only_policy},
+                  {"only_against", each.only_against},
+                  {"verdict", each.verdict()}};
+  if (!each.is_tested()) return comparison;
+  comparison["p"] = std::stod(figure(each.p));
+  comparison["corrected_p"] = std::stod(figure(each.corrected));
+  return comparison;
+}
+
+json cell_json(const Summary& summary, const std::optional<Comparisons>& comparisons) {
+  json cell{{"policy", summary.policy},
+            {"solved", share_json(summary.solved, summary.solved.interval())},
+            {"lookups", share_json(summary.lookups.total(), summary.lookups.interval())},
+            {"kept", rounded(summary.kept_share())}};
+  if (summary.seconds > 0) cell["tokens_per_second"] = std::lround(summary.tokens_per_second());
+  if (summary.weighed != 0) cell["bytes"] = std::lround(summary.mean_bytes());
+  if (!comparisons) return cell;
+  for (const Comparison& each : comparisons->all) {
+    if (each.policy == summary.policy && each.setting == summary.setting)
+      cell["comparison"] = comparison_json(each);
   }
-  return true;
+  return cell;
 }
 
-void add(Share& share, const json& counts) {
-  share.hits += counts.at(0).get<std::size_t>();
-  share.count += counts.at(1).get<std::size_t>();
-}
-
-Summary begin(const json& row) {
-  Summary summary;
-  summary.model = row.at("model");
-  summary.task = row.at("task");
-  summary.policy = row.at("policy");
-  summary.budget = row.at("budget");
-  summary.is_pinned = row.at("pinned");
-  summary.feeding = row.at("feeding");
-  return summary;
-}
-
-void add(Summary& summary, const json& row) {
-  summary.solved.hits += row.at("solved").get<bool>() ? 1 : 0;
-  const double before = static_cast<double>(summary.solved.count++);
-  add(summary.answers, row.at("answers"));
-  add(summary.steps, row.at("steps"));
-  const auto average = [before](double& mean, double value) {
-    mean += (value - mean) / (before + 1);
-  };
-  average(summary.mean_kept, row.at("mean_kept"));
-  average(summary.symbols, row.at("symbols"));
-}
-
-std::string cell_key(const json& row) {
-  std::string key;
-  for (const char* field : {"model", "task", "policy", "budget", "pinned", "feeding", "size"}) {
-    key += row.at(field).dump() + ' ';
-  }
-  return key;
+/// The setting's members, without a brace at the end: its policies follow.
+std::string opening_of(const Setting& setting) {
+  const Exam& exam = setting.exam;
+  std::string text =
+      json{{"model", exam.model}, {"feeding", exam.feeding},  {"task", exam.task},
+           {"size", exam.size},   {"budget", setting.budget}, {"pinned", setting.is_pinned}}
+          .dump();
+  text.pop_back();
+  return text;
 }
 
 }  // namespace
 
-double Share::value() const {
-  return count != 0 ? static_cast<double>(hits) / static_cast<double>(count) : 0;
-}
-double Share::low() const { return wilson(*this, -1); }
-double Share::high() const { return wilson(*this, 1); }
-
-std::vector<json> read_rows(const std::string& path, Missing missing) {
-  if (missing == Missing::allowed && !std::filesystem::exists(path)) return {};
-  std::ifstream in(path);
-  if (!in) throw decoder::Error("cannot read " + path);
-  std::vector<json> rows;
-  std::string line;
-  std::uintmax_t whole = 0;
-  for (std::size_t number = 1; std::getline(in, line); ++number) {
-    if (in.eof()) {  // the last line has no end
-      std::filesystem::resize_file(path, whole);
-      break;
-    }
-    whole += line.size() + 1;
-    rows.push_back(json::parse(line, nullptr, false));
-    if (!is_row(rows.back())) {
-      throw decoder::Error(path + " line " + std::to_string(number) +
-                           " is no row of results: give a file that `accuracy run` wrote");
-    }
-  }
-  return rows;
-}
-
-std::vector<Summary> summarise(const std::vector<json>& rows) {
-  std::vector<Summary> summaries;
-  std::map<std::string, std::size_t> index;
-  for (const json& row : rows) {
-    const auto [found, is_new] = index.try_emplace(cell_key(row), summaries.size());
-    if (is_new) summaries.push_back(begin(row));
-    add(summaries[found->second], row);
-  }
-  return summaries;
-}
-
-std::string summary_table(const std::vector<Summary>& summaries) {
+std::string summary_table(const Results& results) {
   std::vector<std::vector<std::string>> rows{{"model", "task", "pin", "budget", "policy",
                                               "problems", "solved", "95%", "answers", "steps",
                                               "kept"}};
-  for (const Summary& each : summaries) {
-    rows.push_back({each.model, each.task, each.is_pinned ? "yes" : "no",
-                    fixed(each.budget, 0) + "%", each.policy, std::to_string(each.solved.count),
-                    percent(each.solved.value()),
-                    percent(each.solved.low()) + " to " + percent(each.solved.high()),
+  for (const Summary& each : results.summaries()) {
+    rows.push_back({each.setting.exam.model, each.setting.exam.task, pin_of(each.setting),
+                    budget_of(each.setting), each.policy, std::to_string(each.solved.count),
+                    percent(each.solved.value()), range(each.solved.interval()),
                     percent(each.answers.value()), percent(each.steps.value()),
-                    percent(each.mean_kept / each.symbols)});
+                    percent(each.kept_share())});
   }
   return decoder::text_table(rows);
+}
+
+std::string comparison_table(const Comparisons& comparisons) {
+  const std::string& against = comparisons.against;
+  std::vector<std::vector<std::string>> rows{{"model", "task", "pin", "budget", "policy", "pairs",
+                                              "only it", "only " + against, "difference", "p",
+                                              "Holm p", "verdict"}};
+  for (const Comparison& each : comparisons.all) {
+    const auto shown = [&](double p) { return each.is_tested() ? figure(p) : std::string("-"); };
+    rows.push_back({each.setting.exam.model, each.setting.exam.task, pin_of(each.setting),
+                    budget_of(each.setting), each.policy, std::to_string(each.pairs),
+                    std::to_string(each.only_policy), std::to_string(each.only_against),
+                    fixed(100 * each.difference(), 1) + "%", shown(each.p), shown(each.corrected),
+                    each.verdict()});
+  }
+  return decoder::text_table(rows) + "Policies against " + against +
+         " on the same problems: McNemar's exact test, corrected by Holm over the table.\n"
+         "Not ranked: where the oracle solves under " +
+         plain(100 * least_of_oracle) + "%.\n";
+}
+
+std::string summary_json(const Results& results, const std::optional<Comparisons>& comparisons) {
+  std::map<Setting, std::string> cells;
+  for (const Summary& each : results.summaries()) {
+    std::string& list = cells[each.setting];
+    list += (list.empty() ? "\n  " : ",\n  ") + cell_json(each, comparisons).dump();
+  }
+  std::string settings;
+  for (const auto& [setting, list] : cells) {
+    settings +=
+        (settings.empty() ? "\n " : ",\n ") + opening_of(setting) + ",\"policies\":[" + list + "]}";
+  }
+  const std::string against =
+      comparisons ? "\"against\":" + json(comparisons->against).dump() + "," : "";
+  return "{" + against + "\"settings\":[" + settings + "]}\n";
 }
 
 }  // namespace accuracy

@@ -1,50 +1,23 @@
-/// Reads rows of results and sums them up by cell.
+/// Results as tables for the terminal, and as a small file to keep.
 #pragma once
 
-#include <cstdint>
-#include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
-#include <vector>
+
+#include "paired.hpp"
+#include "results.hpp"
 
 namespace accuracy {
 
-/// Whether a file of results may be absent.
-enum class Missing : std::uint8_t { allowed, refused };
+/// One line a cell.
+[[nodiscard]] std::string summary_table(const Results& results);
 
-/// The rows of a file. A last line that was cut short by an interruption is taken off the file.
-/// Throws decoder::Error for a file that cannot be read or holds anything else.
-[[nodiscard]] std::vector<nlohmann::json> read_rows(const std::string& path, Missing missing);
+/// One line a comparison, with a note on what the figures mean.
+[[nodiscard]] std::string comparison_table(const Comparisons& comparisons);
 
-/// A share and its 95% interval.
-struct Share {
-  std::size_t hits = 0;
-  std::size_t count = 0;
-
-  [[nodiscard]] double value() const;
-  /// Wilson's interval.
-  [[nodiscard]] double low() const;
-  [[nodiscard]] double high() const;
-};
-
-/// All problems of a cell.
-struct Summary {
-  std::string model;
-  std::string task;
-  std::string policy;
-  double budget = 100;
-  bool is_pinned = false;
-  std::string feeding;
-  Share solved;
-  Share answers;
-  Share steps;
-  double mean_kept = 0;
-  double symbols = 0;
-};
-
-/// One summary a cell, in the order in which cells first come.
-[[nodiscard]] std::vector<Summary> summarise(const std::vector<nlohmann::json>& rows);
-
-/// The summaries as a table for the terminal.
-[[nodiscard]] std::string summary_table(const std::vector<Summary>& summaries);
+/// The results as JSON, small enough to keep: a list of settings, in each the policies, one a line,
+/// with shares as [hits, count, low, high] and with the comparison, if there is one.
+[[nodiscard]] std::string summary_json(const Results& results,
+                                       const std::optional<Comparisons>& comparisons);
 
 }  // namespace accuracy

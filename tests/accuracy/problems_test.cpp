@@ -128,7 +128,7 @@ TEST_CASE("every task's problems are the same on every compiler") {
       }
     }
   }
-  CHECK(digest == 0x144A8A2FC4D25B42u);
+  CHECK(digest == 0x53528166C1BDBDFCu);
 }
 
 TEST_CASE("a value is needed until it is last asked for, a program's text until its end") {
@@ -140,7 +140,7 @@ TEST_CASE("a value is needed until it is last asked for, a program's text until 
       REQUIRE(needs[static_cast<std::size_t>(problem.sources[i])] >= i);
     }
     const bool is_program_text = i < problem.prompt && !is_value(words_of(problem)[i]);
-    if (is_program_text) REQUIRE(needs[i] == problem.answers_from);
+    if (is_program_text) REQUIRE(needs[i] == needs.size() - 1);
   }
 }
 

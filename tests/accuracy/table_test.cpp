@@ -1,82 +1,83 @@
 #include "table.hpp"
 
-#include <cstdio>
-#include <filesystem>
-#include <fstream>
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
+#include <vector>
 
 #include "../catch.hpp"
-#include "cell.hpp"
-#include "error.hpp"
+#include "sample_rows.hpp"
 
 namespace {
 
-using accuracy::Missing;
-using accuracy::Share;
+using accuracy::compare;
+using accuracy::test::results;
+using accuracy::test::sample_rows;
 using nlohmann::json;
 
-/// A file of the test's own, gone with it.
-struct File {
-  explicit File(const std::string& text)
-      : path((std::filesystem::temp_directory_path() / "lethe_accuracy_rows.jsonl").string()) {
-    std::ofstream(path) << text;
+/// The line of a table that holds all these words, or nothing.
+std::string line_with(const std::string& table, const std::vector<std::string>& words) {
+  std::istringstream in(table);
+  for (std::string line; std::getline(in, line);) {
+    const bool has_all = std::all_of(words.begin(), words.end(), [&](const std::string& word) {
+      return line.find(word) != std::string::npos;
+    });
+    if (has_all) return line;
   }
-  ~File() { std::remove(path.c_str()); }
-
-  std::string path;
-};
-
-json row(const std::string& policy, std::uint64_t seed, bool is_solved) {
-  accuracy::Attempt attempt;
-  attempt.answers = {{.gap = 5, .is_right = is_solved}, {.gap = 70, .is_right = true}};
-  attempt.produced = 2;
-  attempt.mean_kept = 40;
-  accuracy::Cell cell{.model = "m", .task = accuracy::Task::recall, .policy = policy, .budget = 25};
-  accuracy::Problem problem;
-  problem.symbols.resize(100);
-  return row_of(cell, seed, problem, attempt);
+  return {};
 }
 
 }  // namespace
 
-TEST_CASE("rows of a cell are summed") {
-  const auto summaries = accuracy::summarise(
-      {row("h2o", 0, true), row("tova", 0, false), row("h2o", 1, false), row("h2o", 2, true)});
-  REQUIRE(summaries.size() == 2);
-  CHECK(summaries[0].policy == "h2o");
-  CHECK(summaries[0].solved.hits == 2);
-  CHECK(summaries[0].solved.count == 3);
-  CHECK(summaries[0].answers.hits == 5);
-  CHECK(summaries[0].answers.count == 6);
-  CHECK_THAT(summaries[0].mean_kept, WithinRel(40.0, 1e-12));
-  CHECK(summaries[1].solved.hits == 0);
-  const std::string table = summary_table(summaries);
-  CHECK(table.find("66.7%") != std::string::npos);
+TEST_CASE("the table has a line a cell") {
+  const std::string table = summary_table(results(sample_rows()));
+  CHECK_FALSE(line_with(table, {"recall", "25%", "tova", "75.0%", "59.8% to 85.8%"}).empty());
+  CHECK_FALSE(line_with(table, {"100%", "none"}).empty());
+  CHECK(line_with(table, {"snapkv"}).empty());
 }
 
-TEST_CASE("a share has Wilson's interval") {
-  // 8 of 10: 0.4902 to 0.9433 (Wilson 1927, as any table gives it).
-  const Share share{.hits = 8, .count = 10};
-  CHECK_THAT(share.low(), WithinAbs(0.4902, 1e-4));
-  CHECK_THAT(share.high(), WithinAbs(0.9433, 1e-4));
+TEST_CASE("the comparison says how often and how surely") {
+  const std::string table = comparison_table(compare(results(sample_rows()), "tova"));
+  CHECK_FALSE(line_with(table, {"25%", "lethe", "20.0%", "0.00781", "better"}).empty());
+  CHECK_FALSE(line_with(table, {"25%", "h2o", "-25.0%", "0.00195", "0.00391", "worse"}).empty());
+  CHECK_FALSE(line_with(table, {"10%", "lethe", "not ranked"}).empty());
+  CHECK_FALSE(line_with(table, {"the oracle solves under 97%"}).empty());
 }
 
-TEST_CASE("a run goes on behind a last line that was cut short") {
-  const std::string whole = row("h2o", 0, true).dump() + '\n';
-  const File file(whole + whole.substr(0, 30));
-  const auto rows = accuracy::read_rows(file.path, Missing::refused);
-  REQUIRE(rows.size() == 1);
-  CHECK(std::filesystem::file_size(file.path) == whole.size());
-  const accuracy::Cell cell{
-      .model = "m", .task = accuracy::Task::recall, .policy = "h2o", .budget = 25};
-  CHECK(accuracy::key_of(rows[0]) == accuracy::key_of(cell, 0));
-  CHECK(accuracy::key_of(rows[0]) != accuracy::key_of(cell, 1));
+TEST_CASE("the summary as JSON has every cell with its comparison, one a line") {
+  const accuracy::Results all = results(sample_rows());
+  const std::string text = summary_json(all, compare(all, "tova"));
+  const json summary = json::parse(text);
+  CHECK(summary.at("against") == "tova");
+  REQUIRE(summary.at("settings").size() == 3);  // budgets of 10, 25 and, for the whole cache, 100
+  const json& setting = summary.at("settings").at(1);
+  CHECK(setting.at("budget") == 25);
+  CHECK(setting.at("task") == "recall");
+  REQUIRE(setting.at("policies").size() == 4);
+  const json& tova = setting.at("policies").at(1);
+  CHECK(tova.at("policy") == "tova");
+  CHECK(tova.at("solved") == json({30, 40, 0.5981, 0.8581}));
+  CHECK(tova.at("lookups").at(0) == 70);
+  CHECK(tova.at("lookups").at(1) == 80);
+  CHECK_THAT(tova.at("kept").get<double>(), WithinRel(0.25, 1e-12));
+  CHECK(tova.at("tokens_per_second") == 200);
+  CHECK(tova.at("bytes") == 4096);
+  CHECK_FALSE(tova.contains("comparison"));
+  CHECK(std::count(text.begin(), text.end(), '\n') == 13);
 }
 
-TEST_CASE("a file that holds anything else is refused by its line") {
-  const File file(row("h2o", 0, true).dump() + "\n{}\n");
-  CHECK_THROWS_WITH(accuracy::read_rows(file.path, Missing::refused),
-                    Catch::Contains("line 2 is no row of results"));
-  CHECK_THROWS_AS(accuracy::read_rows("nowhere.jsonl", Missing::refused), decoder::Error);
-  CHECK(accuracy::read_rows("nowhere.jsonl", Missing::allowed).empty());
+TEST_CASE("the summary as JSON says how a policy compares") {
+  const accuracy::Results all = results(sample_rows());
+  const json settings = json::parse(summary_json(all, compare(all, "tova"))).at("settings");
+  const json& h2o = settings.at(1).at("policies").at(2).at("comparison");
+  CHECK(h2o.at("verdict") == "worse");
+  CHECK(h2o.at("only_against") == 10);
+  CHECK_THAT(h2o.at("corrected_p").get<double>(), WithinRel(0.00391, 1e-9));
+  const json& unranked = settings.at(0).at("policies").at(2).at("comparison");
+  CHECK(unranked.at("verdict") == "not ranked");
+  CHECK_FALSE(unranked.contains("p"));
+  const json alone = json::parse(summary_json(all, {}));
+  CHECK_FALSE(alone.contains("against"));
+  CHECK_FALSE(alone.at("settings").at(1).at("policies").at(2).contains("comparison"));
 }

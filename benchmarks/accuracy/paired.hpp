@@ -1,0 +1,47 @@
+/// Compares policies on the same problems.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "results.hpp"
+
+namespace accuracy {
+
+/// A policy and the one it is compared with, in one setting.
+struct Comparison {
+  Setting setting;
+  std::string policy;
+  /// Problems that both worked through; those that only one of the two solved.
+  std::size_t pairs = 0;
+  std::size_t only_policy = 0;
+  std::size_t only_against = 0;
+  /// Whether the oracle solves enough for a comparison to mean anything.
+  bool is_ranked = false;
+  /// Two-sided p of McNemar's exact test, and corrected by Holm over all ranked comparisons.
+  double p = 1;
+  double corrected = 1;
+
+  [[nodiscard]] bool is_tested() const { return is_ranked && pairs != 0; }
+  /// Of the share solved, the policy's less the other's.
+  [[nodiscard]] double difference() const;
+  /// "better", "worse", "no difference shown", "not ranked" or "no common problems".
+  [[nodiscard]] std::string verdict() const;
+};
+
+/// Every policy beside `against` in every setting where both have rows.
+struct Comparisons {
+  std::string against;
+  std::vector<Comparison> all;
+};
+
+/// The policy that solves most: by the mean over the ranked settings in which every policy has
+/// rows (over all settings, where there are none), ties to the one with more lookups right.
+/// Throws decoder::Error when there are rows of the whole cache and the oracle alone.
+[[nodiscard]] std::string best_policy(const Results& results);
+
+/// Compares the policies with `against`; "best": with best_policy.
+/// Throws decoder::Error for a policy without rows, and for results without the oracle's.
+[[nodiscard]] Comparisons compare(const Results& results, const std::string& against);
+
+}  // namespace accuracy

@@ -1,0 +1,55 @@
+/// Summaries, found by their setting and policy.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "summary.hpp"
+
+namespace accuracy {
+
+/// The policy that keeps everything, and the one that is told what will be asked for.
+inline constexpr std::string_view whole_cache = "none", oracle = "oracle";
+
+/// The oracle solves at least this share where policies are ranked; below it, a failure need not be
+/// the policy's.
+inline constexpr double least_of_oracle = 0.97;
+
+/// A policy's name for people.
+[[nodiscard]] std::string label_of(const std::string& policy);
+
+/// What the files of results say, in the order of tables: tasks and policies as the program lists
+/// them, unknown ones last.
+class Results {
+ public:
+  explicit Results(std::vector<Summary> summaries);
+
+  [[nodiscard]] const std::vector<Summary>& summaries() const { return summaries_; }
+  /// What a policy did in a setting; the whole cache is the same at every budget. Null: no rows.
+  [[nodiscard]] const Summary* find(const Setting& setting, std::string_view policy) const;
+
+  [[nodiscard]] const std::vector<Exam>& exams() const { return exams_; }
+  /// Budgets and pins with rows of a policy, without the whole cache's.
+  [[nodiscard]] const std::vector<Setting>& settings() const { return settings_; }
+  /// The policies with rows: the whole cache and the oracle first, as far as there are any.
+  [[nodiscard]] const std::vector<std::string>& policies() const { return policies_; }
+  [[nodiscard]] bool has(std::string_view policy) const;
+
+  /// Whether the oracle shows that the model and the budget allow a solution.
+  [[nodiscard]] bool is_ranked(const Setting& setting) const;
+
+ private:
+  std::vector<Summary> summaries_;
+  std::vector<Exam> exams_;
+  std::vector<Setting> settings_;
+  std::vector<std::string> policies_;
+};
+
+/// Whether a policy decides by itself: neither the whole cache nor the oracle.
+[[nodiscard]] inline bool is_candidate(std::string_view policy) {
+  return policy != whole_cache && policy != oracle;
+}
+
+}  // namespace accuracy

@@ -1,0 +1,111 @@
+#include "selection.hpp"
+
+#include <sstream>
+
+#include "error.hpp"
+#include "one_line.hpp"
+#include "pruners.hpp"
+
+namespace accuracy {
+namespace {
+
+Task task_of(const std::string& wanted) {
+  for (const Task task : tasks) {
+    if (name(task) == wanted) return task;
+  }
+  std::string known;
+  for (const Task task : tasks) known += " " + std::string(name(task));
+  throw decoder::Error("--task " + decoder::one_line(wanted) + ": unknown; choose among" + known);
+}
+
+/// Whether the pinned prompt leaves room for anything else.
+bool is_possible(const Cell& cell, std::uint64_t seed) {
+  if (!cell.is_pinned) return true;
+  const Problem problem = make_problem(cell.task, cell.size, seed);
+  const double tokens = cell.budget / 100 * static_cast<double>(problem.symbols.size());
+  return tokens >= 1.25 * static_cast<double>(problem.prompt) + 16;
+}
+
+void add_pruned(std::vector<Cell>& cells, Cell cell, const Selection& selection) {
+  for (const double budget : selection.budgets) {
+    cell.budget = budget;
+    for (const std::string& policy : selection.policies) {
+      cell.policy = policy;
+      cells.push_back(cell);
+    }
+  }
+}
+
+}  // namespace
+
+Selection quick_selection(Selection selection) {
+  const Selection all;
+  selection.tasks = all.tasks;
+  selection.policies = {"oracle", "lethe", "h2o", "supersession"};
+  selection.budgets = {25, 50};
+  selection.pin = Pin::both;
+  selection.problems = 4;
+  selection.first_seed = 0;
+  selection.is_quick = true;
+  return selection;
+}
+
+void check(const Selection& selection) {
+  for (const std::string& task : selection.tasks) task_of(task);
+  for (const double budget : selection.budgets) {
+    if (!(budget > 0 && budget <= 100))
+      throw decoder::Error("--budget " + std::to_string(budget) +
+                           ": give percentages above 0 and at most 100");
+  }
+  for (const std::string& policy : selection.policies) {
+    if (policy == "none")
+      throw decoder::Error("--policy none: the whole cache always runs; leave it out");
+    if (policy != "oracle") decoder::policy_label(policy);
+  }
+}
+
+std::vector<Cell> cells_of(const Selection& selection) {
+  std::vector<Cell> cells;
+  for (const std::string& each : selection.tasks) {
+    const Task task = task_of(each);
+    Cell cell{.model = selection.model,
+              .task = task,
+              .size = selection.is_quick ? quick_size(task) : evaluated_size(task),
+              .feeding = selection.feeding};
+    cells.push_back(cell);
+    for (const bool is_pinned : {false, true}) {
+      if (selection.pin == (is_pinned ? Pin::off : Pin::on)) continue;
+      cell.is_pinned = is_pinned;
+      add_pruned(cells, cell, selection);
+    }
+  }
+  return cells;
+}
+
+Shard parse_shard(const std::string& text) {
+  Shard shard;
+  char slash = 0;
+  std::istringstream in(text);
+  if (!(in >> shard.index >> slash >> shard.count) || slash != '/' || shard.index >= shard.count ||
+      !in.eof()) {
+    throw decoder::Error("--shard " + decoder::one_line(text) + ": give i/n with i below n");
+  }
+  return shard;
+}
+
+std::vector<Job> jobs_of(const Selection& selection, const Shard& shard,
+                         std::unordered_set<std::string> done) {
+  std::vector<Job> jobs;
+  std::size_t number = 0;
+  for (std::size_t i = 0; i < selection.problems; ++i) {
+    const std::uint64_t seed = selection.first_seed + i;
+    for (const Cell& cell : cells_of(selection)) {
+      const bool is_ours = number++ % shard.count == shard.index;
+      if (!is_ours || !is_possible(cell, seed)) continue;
+      if (done.insert(key_of(cell, seed)).second) jobs.push_back({cell, seed});
+    }
+  }
+  return jobs;
+}
+
+}  // namespace accuracy
