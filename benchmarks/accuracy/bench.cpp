@@ -8,7 +8,9 @@
 #include <thread>
 #include <vector>
 
+#include "attention_watch.hpp"
 #include "interrupt.hpp"
+#include "results.hpp"
 
 namespace accuracy {
 namespace {
@@ -18,16 +20,34 @@ std::size_t budget_of(const Cell& cell, const Problem& problem) {
   return std::max<std::size_t>(1, static_cast<std::size_t>(tokens));
 }
 
-decoder::Sequence make_sequence(const Cell& cell, const Problem& problem, std::uint64_t seed,
-                                const decoder::Model& model) {
-  const bool is_whole = cell.policy == "none";
+/// What an oracle is told of a problem.
+struct Foresight {
+  std::vector<std::uint32_t> needs;
+  decoder::FutureLooks looks;
+};
+
+Foresight foresee(const Job& job, const Problem& problem, const decoder::Model& model,
+                  decoder::Decoder& decoder) {
+  Foresight known;
+  if (job.cell.policy == oracle) known.needs = last_needs(problem);
+  if (job.cell.policy == attention_oracle) {
+    known.looks = watch_attention(decoder, model.config(), problem.symbols);
+  }
+  return known;
+}
+
+decoder::Sequence make_sequence(const Job& job, const Problem& problem, const decoder::Model& model,
+                                const Foresight& known) {
+  const Cell& cell = job.cell;
+  const bool is_whole = cell.policy == whole_cache;
   const std::size_t budget = is_whole ? problem.symbols.size() : budget_of(cell, problem);
-  const std::vector<std::uint32_t> needs = last_needs(problem);
-  const decoder::PolicyOptions options{.budget = budget,
-                                       .pinned = cell.is_pinned ? problem.prompt : 0,
-                                       .seed = seed,
-                                       .rope_frequencies = model.rope_frequencies(),
-                                       .last_needs = needs};
+  const decoder::PolicyOptions options{
+      .budget = budget,
+      .pinned = cell.is_pinned ? problem.prompt : 0,
+      .seed = job.seed,
+      .rope_frequencies = model.rope_frequencies(),
+      .last_needs = known.needs,
+      .future_looks = known.looks.empty() ? nullptr : &known.looks};
   return {.cache = {model.config(), decoder::CacheType::f32, budget},
           .pruner = decoder::make_pruner(cell.policy, options, model.config())};
 }
@@ -82,7 +102,8 @@ class Workers {
 
 nlohmann::json run(const Job& job, const decoder::Model& model, decoder::Decoder& decoder) {
   const Problem problem = make_problem(job.cell.task, job.cell.size, job.seed);
-  decoder::Sequence sequence = make_sequence(job.cell, problem, job.seed, model);
+  const Foresight known = foresee(job, problem, model, decoder);
+  decoder::Sequence sequence = make_sequence(job, problem, model, known);
   return row_of(job.cell, job.seed, problem, attempt(decoder, sequence, problem, job.cell.feeding));
 }
 

@@ -18,13 +18,15 @@ constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 constexpr std::size_t least_lookups = 10;
 constexpr std::size_t error_points = 40;
 
-/// The policies in the order of legends, the oracle last.
+/// The policies in the order of legends, the oracles last.
 std::vector<std::string> drawn_policies(const Results& results) {
   std::vector<std::string> drawn;
   for (const std::string& policy : results.policies()) {
     if (is_candidate(policy)) drawn.push_back(policy);
   }
-  if (results.has(oracle)) drawn.emplace_back(oracle);
+  for (const std::string_view each : {oracle, attention_oracle}) {
+    if (results.has(each)) drawn.emplace_back(each);
+  }
   return drawn;
 }
 

@@ -7,7 +7,7 @@
 namespace accuracy {
 
 Look look_of(const Results& results, const std::string& policy) {
-  if (policy == oracle) return {.style = 0, .is_oracle = true};
+  if (is_oracle(policy)) return {.style = policy == oracle ? 0u : 1u, .is_oracle = true};
   std::size_t style = policy == whole_cache ? 0 : 1;
   for (const std::string& each : results.policies()) {
     if (each == policy) break;

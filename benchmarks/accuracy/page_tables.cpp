@@ -116,7 +116,7 @@ std::vector<std::string> solved_row(const Results& results, const Study& study, 
   return row;
 }
 
-/// The oracle, then the policies, the best first.
+/// The oracles, then the policies, the best first.
 Group solved_group(const Results& results, const Study& study, const Terms& terms) {
   Group group{.title = terms.describe(), .rows = {}};
   std::vector<std::string> policies = candidates_on(results, study, terms);
@@ -126,7 +126,11 @@ Group solved_group(const Results& results, const Study& study, const Terms& term
   };
   std::stable_sort(policies.begin(), policies.end(),
                    [&](const auto& a, const auto& b) { return mean(a) > mean(b); });
-  group.rows.push_back(solved_row(results, study, terms, std::string(oracle)));
+  for (const std::string_view each : {oracle, attention_oracle}) {
+    if (results.has(each)) {
+      group.rows.push_back(solved_row(results, study, terms, std::string(each)));
+    }
+  }
   for (const std::string& policy : policies)
     group.rows.push_back(solved_row(results, study, terms, policy));
   return group;
@@ -137,9 +141,10 @@ std::string group_title(const Results& results, const Setting& setting) {
   const Terms terms{.is_pinned = setting.is_pinned, .budget = setting.budget};
   const std::string title = escape(describe_task(results, setting.exam)) + ", " + terms.describe();
   if (results.is_ranked(setting)) return title;
-  const Summary* best = results.find(setting, oracle);
-  const std::string why = best == nullptr ? "no rows of the oracle"
-                                          : "the oracle solves " + percent(best->solved.value());
+  const Summary* best = results.best_oracle(setting);
+  const std::string why = best == nullptr
+                              ? "no rows of an oracle"
+                              : "the better oracle solves " + percent(best->solved.value());
   return title + " <span class=\"dim\">&#8224; not ranked: " + why + "</span>";
 }
 

@@ -71,9 +71,9 @@ void correct(std::vector<Comparison>& comparisons) {
 }
 
 void check(const Results& results, const std::string& against) {
-  if (!results.has(oracle)) {
+  if (!results.has(oracle) && !results.has(attention_oracle)) {
     throw decoder::Error(
-        "no rows of the oracle, without which no policy is ranked: run with --policy oracle,...");
+        "no rows of an oracle, without which no policy is ranked: run with --policy oracle,...");
   }
   if (results.has(against)) return;
   std::string known;

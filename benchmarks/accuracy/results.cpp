@@ -17,11 +17,11 @@ std::size_t rank_of_task(const std::string& task) {
 
 std::size_t rank_of_policy(const std::string& policy) {
   if (policy == whole_cache) return 0;
-  if (policy == oracle) return 1;
+  if (is_oracle(policy)) return policy == oracle ? 1 : 2;
   const auto known = decoder::known_policies();
   const auto found = std::find_if(known.begin(), known.end(),
                                   [&](const auto& each) { return each.name == policy; });
-  return static_cast<std::size_t>(found - known.begin()) + 2;
+  return static_cast<std::size_t>(found - known.begin()) + 3;
 }
 
 auto order_of(const Exam& exam) {
@@ -45,6 +45,7 @@ void sort_once(std::vector<T>& all) {
 
 std::string label_of(const std::string& policy) {
   if (policy == oracle) return "Oracle";
+  if (policy == attention_oracle) return "Attention oracle";
   for (const decoder::NamedPolicy& known : decoder::known_policies()) {
     if (known.name == policy) return std::string(known.label);
   }
@@ -74,8 +75,15 @@ bool Results::has(std::string_view policy) const {
   return std::find(policies_.begin(), policies_.end(), policy) != policies_.end();
 }
 
+const Summary* Results::best_oracle(const Setting& setting) const {
+  const Summary* asked = find(setting, oracle);
+  const Summary* looked = find(setting, attention_oracle);
+  if (asked == nullptr || looked == nullptr) return asked != nullptr ? asked : looked;
+  return looked->solved.value() > asked->solved.value() ? looked : asked;
+}
+
 bool Results::is_ranked(const Setting& setting) const {
-  const Summary* best = find(setting, oracle);
+  const Summary* best = best_oracle(setting);
   return best != nullptr && best->solved.value() >= least_of_oracle;
 }
 

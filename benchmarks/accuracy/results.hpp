@@ -10,11 +10,17 @@
 
 namespace accuracy {
 
-/// The policy that keeps everything, and the one that is told what will be asked for.
-inline constexpr std::string_view whole_cache = "none", oracle = "oracle";
+/// The policy that keeps everything; the one that is told what will be asked for, and the one that
+/// is told what the model will look at.
+inline constexpr std::string_view whole_cache = "none", oracle = "oracle",
+                                  attention_oracle = "attention-oracle";
 
-/// The oracle solves at least this share where policies are ranked; below it, a failure need not be
-/// the policy's.
+[[nodiscard]] constexpr bool is_oracle(std::string_view policy) {
+  return policy == oracle || policy == attention_oracle;
+}
+
+/// The better oracle solves at least this share where policies are ranked; below it, a failure need
+/// not be the policy's.
 inline constexpr double least_of_oracle = 0.97;
 
 /// A policy's name for people.
@@ -37,7 +43,9 @@ class Results {
   [[nodiscard]] const std::vector<std::string>& policies() const { return policies_; }
   [[nodiscard]] bool has(std::string_view policy) const;
 
-  /// Whether the oracle shows that the model and the budget allow a solution.
+  /// Of the oracles the one that solved more; null: no rows of either.
+  [[nodiscard]] const Summary* best_oracle(const Setting& setting) const;
+  /// Whether an oracle shows that the model and the budget allow a solution.
   [[nodiscard]] bool is_ranked(const Setting& setting) const;
 
  private:
@@ -47,9 +55,9 @@ class Results {
   std::vector<std::string> policies_;
 };
 
-/// Whether a policy decides by itself: neither the whole cache nor the oracle.
+/// Whether a policy decides by itself: neither the whole cache nor an oracle.
 [[nodiscard]] inline bool is_candidate(std::string_view policy) {
-  return policy != whole_cache && policy != oracle;
+  return policy != whole_cache && !is_oracle(policy);
 }
 
 }  // namespace accuracy

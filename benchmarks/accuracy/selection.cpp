@@ -5,6 +5,7 @@
 #include "error.hpp"
 #include "one_line.hpp"
 #include "pruners.hpp"
+#include "results.hpp"
 
 namespace accuracy {
 namespace {
@@ -60,7 +61,7 @@ void check(const Selection& selection) {
   for (const std::string& policy : selection.policies) {
     if (policy == "none")
       throw decoder::Error("--policy none: the whole cache always runs; leave it out");
-    if (policy != "oracle") decoder::policy_label(policy);
+    if (!is_oracle(policy)) decoder::policy_label(policy);
   }
 }
 

@@ -19,8 +19,8 @@ struct Selection {
   std::string model{};
   std::vector<std::string> tasks{"loop", "once", "recall", "interleaved", "lookalike"};
   /// Beside the whole cache, which always runs.
-  std::vector<std::string> policies{"oracle", "lethe",     "h2o",    "tova",
-                                    "snapkv", "streaming", "random", "supersession"};
+  std::vector<std::string> policies{"oracle", "attention-oracle", "lethe",  "h2o",         "tova",
+                                    "snapkv", "streaming",        "random", "supersession"};
   /// Percent of a problem's symbols that a layer may hold.
   std::vector<double> budgets{10, 25, 50};
   Pin pin = Pin::both;

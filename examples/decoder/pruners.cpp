@@ -19,6 +19,11 @@ Pruner make_oracle(const Recipe& recipe) {
   return Pruner(Oracle(recipe.config(), {{needs.begin(), needs.end()}}, recipe.window(32)));
 }
 
+Pruner make_attention_oracle(const Recipe& recipe) {
+  return Pruner(
+      AttentionOracle(recipe.config(), {*recipe.options.future_looks}, recipe.window(32)));
+}
+
 /// All policies, the whole cache first.
 const std::vector<PolicyEntry>& entries() {
   static const std::vector<PolicyEntry> all = [] {
@@ -38,6 +43,13 @@ const PolicyEntry& entry_of(std::string_view policy) {
     if (each.name.name == policy) return each;
   }
   throw Error("--policy " + one_line(policy) + ": unknown; choose " + policy_list());
+}
+
+/// An oracle where it is told what it needs, which no command line does.
+auto maker_of(std::string_view name, const PolicyOptions& options) {
+  if (name == "oracle" && !options.last_needs.empty()) return make_oracle;
+  if (name == "attention-oracle" && options.future_looks != nullptr) return make_attention_oracle;
+  return entry_of(name).make;
 }
 
 }  // namespace
@@ -63,8 +75,7 @@ std::string policy_label(std::string_view policy) {
 }
 
 Pruner make_pruner(std::string_view name, const PolicyOptions& options, const ModelConfig& model) {
-  const bool is_oracle = name == "oracle" && !options.last_needs.empty();
-  const auto maker = is_oracle ? make_oracle : entry_of(name).make;
+  const auto maker = maker_of(name, options);
   try {
     Pruner pruner = maker({options, model});
     pruner.pin(options.pinned);

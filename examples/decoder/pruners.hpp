@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "future_mass.hpp"
 #include "model_config.hpp"
 #include "sequence_pruner.hpp"
 
@@ -22,6 +23,8 @@ struct PolicyOptions {
   std::span<const float> rope_frequencies{};
   /// For each position, the last one that needs it; the policy "oracle" is told them.
   std::span<const std::uint32_t> last_needs{};
+  /// What will be looked at; the policy "attention-oracle" is told it.
+  const FutureLooks* future_looks = nullptr;
 };
 
 /// A policy's name on the command line, and in tables and pictures.
