@@ -131,8 +131,8 @@ TEST_CASE("what cannot be shown is refused in one line") {
   check_refused(work.run("page bad.jsonl"), "bad.jsonl line 2 is no row of results");
   check_refused(work.run("page twice.jsonl"), "twice.jsonl line 2 repeats twice.jsonl line 1");
   check_refused(work.run("merge rows.jsonl other.jsonl -o x"), "other.jsonl line 1 contradicts");
-  check_refused(work.run("page blind.jsonl"), "no rows of the oracle");
-  check_refused(work.run("table blind.jsonl --against h2o"), "no rows of the oracle");
+  check_refused(work.run("page blind.jsonl"), "no rows of an oracle");
+  check_refused(work.run("table blind.jsonl --against h2o"), "no rows of an oracle");
   check_refused(work.run("page rows.jsonl -o no/such/folder.html"), "no/such/folder.html");
   check_refused(work.run("run -m tiny.gguf --quick --task loop"), "--quick");
   check_refused(work.run("merge rows.jsonl"), "--out");

@@ -108,7 +108,7 @@ TEST_CASE("what cannot be compared is refused") {
   check_error([] { (void)compare(results(sample_rows()), "snapkv"); },
               "--against snapkv: no rows of it; choose best, none, oracle, lethe, h2o, tova");
   const auto no_oracle = results(rows({.policy = "h2o"}, 4, 1));
-  check_error([&] { (void)compare(no_oracle, "best"); }, "no rows of the oracle");
+  check_error([&] { (void)compare(no_oracle, "best"); }, "no rows of an oracle");
   const auto alone = results(rows({.policy = "oracle"}, 4, 4));
   check_error([&] { (void)compare(alone, "best"); }, "no rows of a policy to rank");
 }
