@@ -14,9 +14,9 @@ Pruner make_longflow(const Recipe& recipe) {
 /// What a round leaves in all layers; a layer's cap is the budget, so none gets more than that.
 Pruner make_lava(const Recipe& recipe) {
   const lethe::PrunerConfig config = recipe.config_of_groups();
-  const std::size_t slack = lethe::slack_tokens(config.slack_ratio, config.capacity);
+  const std::size_t kept = lethe::kept_at_bound(config.slack_ratio, config.capacity);
   return Pruner(policies::LAVa(config, {.heads = recipe.heads(),
-                                        .total = config.layers * (config.capacity - slack),
+                                        .total = config.layers * kept,
                                         .window = recipe.window(lethe::LAVaConfig{}.window)}));
 }
 

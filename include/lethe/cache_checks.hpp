@@ -73,8 +73,8 @@ template <class Cache>
                                    const PrunerConfig& config, std::size_t prefix) {
   if (config.capacity_bytes == 0) return config.capacity;
   const std::size_t tokens = config.capacity_bytes / token_bytes_of(cache, layer);
-  require(tokens >= 2 && tokens - slack_tokens(config.slack_ratio, tokens) > prefix,
-          "capacity_bytes", config.capacity_bytes,
+  require(tokens >= 2 && kept_at_bound(config.slack_ratio, tokens) > prefix, "capacity_bytes",
+          config.capacity_bytes,
           "give each layer at least 2 tokens, and more than the first and pinned ones");
   return std::min(config.capacity, tokens);
 }

@@ -134,8 +134,7 @@ class Pruner {
   /// Throws std::invalid_argument when a round within capacity could not keep them; where other
   /// caps could not, the next make_room does.
   void pin(std::size_t tokens) {
-    const std::size_t kept =
-        state_.config.capacity - slack_tokens(state_.config.slack_ratio, state_.config.capacity);
+    const std::size_t kept = kept_at_bound(state_.config.slack_ratio, state_.config.capacity);
     detail::require(tokens < kept, "pin", tokens,
                     "a round at the bound keeps fewer: raise capacity");
     state_.pinned = tokens;

@@ -76,6 +76,11 @@ struct PolicySettings {
   return std::max<std::size_t>(1, static_cast<std::size_t>(share));
 }
 
+/// Tokens that a round at `bound` keeps at most.
+[[nodiscard]] inline std::size_t kept_at_bound(float slack_ratio, std::size_t bound) {
+  return bound - std::min(bound, slack_tokens(slack_ratio, bound));
+}
+
 namespace detail {
 
 inline void check_deferred(const DeferredConfig& deferred) {
@@ -106,7 +111,7 @@ inline void check_retention(const Retention& retention, const PrunerConfig& conf
           retention.recent_ratio, "choose a share from 0 to below 1");
   require(retention.recent_share >= 0.0f && retention.recent_share <= 1.0f, "recent_ratio",
           retention.recent_share, "choose a share from 0 to 1");
-  const std::size_t kept = config.capacity - slack_tokens(config.slack_ratio, config.capacity);
+  const std::size_t kept = kept_at_bound(config.slack_ratio, config.capacity);
   require(retention.first_tokens < kept, "first_tokens", retention.first_tokens,
           "choose fewer than a round at the bound keeps");
 }

@@ -64,6 +64,16 @@ concept CacheReadingScorer = requires(Scorer scorer, const Cache& cache, std::si
   scorer.read(cache, index, index, positions);
 };
 
+namespace detail {
+
+/// A scorer that wants to be shown the cache (CacheReadingScorer).
+template <class Scorer>
+concept ReadsCache = requires {
+  Scorer::reads_cache;
+};
+
+}  // namespace detail
+
 /// Packs one row of a scorer's state along with its slots, and clears what lies behind the kept
 /// ones. row: at least plan.tokens entries. O(tokens).
 inline void keep_row(std::span<float> row, const EvictionPlan& plan) {

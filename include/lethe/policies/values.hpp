@@ -100,8 +100,7 @@ class VaSE : public Pruner<Promoted<CacheScore<ValueRange>, Sampled<WindowMass>>
   static std::size_t wide_tokens(const PrunerConfig& pruner, const VaSEConfig& config) {
     detail::require(config.wide_share >= 0.0f && config.wide_share <= 1.0f, "wide_share",
                     config.wide_share, "choose a share from 0 to 1");
-    const std::size_t slack = slack_tokens(pruner.slack_ratio, pruner.capacity);
-    const std::size_t most = pruner.capacity - std::min(pruner.capacity, slack);
+    const std::size_t most = kept_at_bound(pruner.slack_ratio, pruner.capacity);
     const std::size_t kept = config.budget != 0 ? std::min(config.budget, most) : most;
     return static_cast<std::size_t>(static_cast<double>(config.wide_share) *
                                     static_cast<double>(kept));

@@ -131,7 +131,7 @@ class Examination {
       return false;
     }
     state_.flush_layer(cache_, job.layer);
-    if constexpr (requires { Scorer::reads_cache; }) {
+    if constexpr (ReadsCache<Scorer>) {
       static_assert(
           CacheReadingScorer<Scorer, Cache>,
           "this score needs a cache with read_keys or read_values(layer, head, slot, out)");

@@ -14,12 +14,6 @@ namespace lethe {
 
 namespace detail {
 
-/// A scorer that wants to be shown the cache (CacheReadingScorer).
-template <class Scorer>
-concept ReadsCache = requires {
-  Scorer::reads_cache;
-};
-
 /// A cache that offers what a scorer reads, where it reads any.
 template <class Cache, class Scorer>
 concept SuitsScorer = !ReadsCache<Scorer> || CacheReadingScorer<Scorer, Cache>;

@@ -11,6 +11,7 @@
 
 #include "lethe/position_order.hpp"
 #include "lethe/score.hpp"
+#include "lethe/score/adaptor.hpp"
 #include "lethe/unit_keys.hpp"
 
 namespace lethe {
@@ -182,41 +183,34 @@ class KeyRedundancy {
 /// (arXiv 2512.00504). Memory: 4 bytes a slot and group beside the inner scorer's, and one group's
 /// keys. A round compares all keys of a layer: O(n^2 x channels), which is what the method costs.
 template <TokenScorer Scorer>
-class Redundant {
+class Redundant : public ScorerAdaptor<Scorer> {
  public:
   using Config = RedundantConfig<Scorer>;
-  static constexpr bool reads_mass = Scorer::reads_mass;
   static constexpr bool reads_cache = true;
   static constexpr std::string_view name = "redundant";
 
   /// Throws std::invalid_argument unless groups is 1 or keys.kv_heads, importance_weight is a share
   /// from 0 to 1, threshold one from 0 to below 1, and pool odd.
   Redundant(const Config& config, const ScoreShape& shape)
-      : shape_(shape),
+      : Adaptor(config.score, shape),
+        shape_(shape),
         heads_(checked(config, shape).keys.kv_heads / shape.groups),
         importance_weight_(config.importance_weight),
         recent_tokens_(config.recent_tokens),
         pool_(config.pool),
         scale_(config.scale),
-        scorer_(config.score, shape),
         keys_(config.keys, heads_, shape.slots),
         key_redundancy_(config.keys.head_dimension, shape.slots, config.threshold),
         order_(shape.slots, 0),
         ranked_(shape.slots, 0.0f),
         novelty_(shape.layers * shape.groups * shape.slots, 0.0f) {}
 
-  void record(std::size_t layer, std::size_t group, std::int64_t query, std::size_t first_slot,
-              std::span<const float> mass) {
-    scorer_.record(layer, group, query, first_slot, mass);
-  }
-
-  void advance(std::size_t queries) { scorer_.advance(queries); }
-
   /// Compares every key with every other. O(n^2 x channels) and what the inner scorer reads.
   template <KeyReadableCache Cache>
+  requires detail::SuitsScorer<Cache, Scorer>
   void read(const Cache& cache, std::size_t layer, std::size_t group,
             std::span<const Position> positions) {
-    if constexpr (requires { Scorer::reads_cache; }) scorer_.read(cache, layer, group, positions);
+    detail::show_cache(this->scorer_, cache, layer, group, positions);
     const std::span<const Slot> order = order_by_position(positions, order_);
     const std::span<const float> rows = keys_.read(cache, layer, group * heads_, heads_, positions);
     const std::span<float> redundancy = std::span(ranked_).first(order.size());
@@ -232,7 +226,7 @@ class Redundant {
                                                          std::span<const Position> positions,
                                                          std::span<float> scratch) {
     LETHE_EXACT_BODY
-    const std::span<const float> scores = scorer_.score(layer, group, positions, scratch);
+    const std::span<const float> scores = this->scorer_.score(layer, group, positions, scratch);
     const std::span<const float> novelty = row_of(layer, group);
     const std::span<const Slot> order = order_by_position(positions, order_);
     for (std::size_t i = 0; i < order.size(); ++i) ranked_[i] = scores[order[i]];
@@ -250,23 +244,23 @@ class Redundant {
   }
 
   void keep(const EvictionPlan& plan, std::size_t group) {
-    scorer_.keep(plan, group);
+    Adaptor::keep(plan, group);
     keep_row(row_of(plan.layer, group), plan);
   }
 
   void forget(std::size_t layer, std::size_t group, Slot slot) {
-    scorer_.forget(layer, group, slot);
+    Adaptor::forget(layer, group, slot);
     row_of(layer, group)[slot] = 0.0f;
   }
 
   void reset() {
-    scorer_.reset();
+    Adaptor::reset();
     std::fill(novelty_.begin(), novelty_.end(), 0.0f);
   }
 
   template <class Archive, class Self>
   static void archive(Archive& archive, Self& self) {
-    Scorer::archive(archive, self.scorer_);
+    Adaptor::archive(archive, self);
     archive(self.novelty_);
   }
 
@@ -275,10 +269,12 @@ class Redundant {
     const bool small = std::all_of(novelty_.begin(), novelty_.end(), [](float value) {
       return !is_finite(value) || (value >= 0.0f && value <= 7.4f);
     });
-    return small && scorer_.valid();
+    return small && Adaptor::valid();
   }
 
  private:
+  using Adaptor = ScorerAdaptor<Scorer>;
+
   [[nodiscard]] static const Config& checked(const Config& config, const ScoreShape& shape) {
     detail::require(shape.groups == 1 || shape.groups == config.keys.kv_heads, "groups",
                     shape.groups, "choose 1 or keys.kv_heads");
@@ -345,7 +341,6 @@ class Redundant {
   std::size_t recent_tokens_;
   std::size_t pool_;
   RedundancyScale scale_;
-  Scorer scorer_;
   UnitKeys keys_;
   detail::KeyRedundancy key_redundancy_;
   // Work space, from the oldest token to the newest.
