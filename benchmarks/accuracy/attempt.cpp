@@ -106,4 +106,10 @@ std::vector<std::uint32_t> last_needs(const Problem& problem) {
   return needs;
 }
 
+decoder::FutureLooks looks_needed(const Problem& problem, std::size_t layers) {
+  std::vector<std::vector<decoder::Look>> looks;
+  for (const std::uint32_t need : last_needs(problem)) looks.push_back({{need, 1.0f}});
+  return decoder::FutureLooks(layers, looks);
+}
+
 }  // namespace accuracy

@@ -55,4 +55,7 @@ struct Attempt {
 /// overwritten or last asked for, an instruction in hand until it is done. What an oracle keeps.
 [[nodiscard]] std::vector<std::uint32_t> last_needs(const Problem& problem);
 
+/// The same as an oracle is told it: each token is looked at once, when it is last needed.
+[[nodiscard]] decoder::FutureLooks looks_needed(const Problem& problem, std::size_t layers);
+
 }  // namespace accuracy

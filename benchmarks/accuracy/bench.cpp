@@ -16,40 +16,32 @@ namespace accuracy {
 namespace {
 
 std::size_t budget_of(const Cell& cell, const Problem& problem) {
-  const double tokens = cell.budget / 100 * static_cast<double>(problem.symbols.size());
-  return std::max<std::size_t>(1, static_cast<std::size_t>(tokens));
+  return std::max<std::size_t>(1, static_cast<std::size_t>(budget_tokens(cell, problem)));
 }
 
-/// What an oracle is told of a problem.
-struct Foresight {
-  std::vector<std::uint32_t> needs;
-  decoder::FutureLooks looks;
-};
-
-Foresight foresee(const Job& job, const Problem& problem, const decoder::Model& model,
-                  decoder::Decoder& decoder) {
-  Foresight known;
-  if (job.cell.policy == oracle) known.needs = last_needs(problem);
-  if (job.cell.policy == attention_oracle) {
-    known.looks = watch_attention(decoder, model.config(), problem.symbols);
+/// What an oracle is told of a problem; nothing for other policies.
+decoder::FutureLooks foresee(const Cell& cell, const Problem& problem, const decoder::Model& model,
+                             decoder::Decoder& decoder) {
+  if (cell.policy == oracle) return looks_needed(problem, model.config().layers);
+  if (cell.policy == attention_oracle) {
+    return watch_attention(decoder, model.config(), problem.symbols);
   }
-  return known;
+  return {};
 }
 
 decoder::Sequence make_sequence(const Job& job, const Problem& problem, const decoder::Model& model,
-                                const Foresight& known) {
+                                const decoder::FutureLooks& looks) {
   const Cell& cell = job.cell;
   const bool is_whole = cell.policy == whole_cache;
   const std::size_t budget = is_whole ? problem.symbols.size() : budget_of(cell, problem);
-  const decoder::PolicyOptions options{
-      .budget = budget,
-      .pinned = cell.is_pinned ? problem.prompt : 0,
-      .seed = job.seed,
-      .rope_frequencies = model.rope_frequencies(),
-      .last_needs = known.needs,
-      .future_looks = known.looks.empty() ? nullptr : &known.looks};
+  const decoder::PolicyOptions options{.budget = budget,
+                                       .pinned = cell.is_pinned ? problem.prompt : 0,
+                                       .seed = job.seed,
+                                       .rope_frequencies = model.rope_frequencies(),
+                                       .future_looks = &looks};
+  const std::string_view policy = is_oracle(cell.policy) ? oracle : std::string_view(cell.policy);
   return {.cache = {model.config(), decoder::CacheType::f32, budget},
-          .pruner = decoder::make_pruner(cell.policy, options, model.config())};
+          .pruner = decoder::make_pruner(policy, options, model.config())};
 }
 
 /// Takes jobs one by one until none is left.
@@ -102,8 +94,8 @@ class Workers {
 
 nlohmann::json run(const Job& job, const decoder::Model& model, decoder::Decoder& decoder) {
   const Problem problem = make_problem(job.cell.task, job.cell.size, job.seed);
-  const Foresight known = foresee(job, problem, model, decoder);
-  decoder::Sequence sequence = make_sequence(job, problem, model, known);
+  const decoder::FutureLooks looks = foresee(job.cell, problem, model, decoder);
+  decoder::Sequence sequence = make_sequence(job, problem, model, looks);
   return row_of(job.cell, job.seed, problem, attempt(decoder, sequence, problem, job.cell.feeding));
 }
 

@@ -73,6 +73,10 @@ ProblemSize quick_size(Task task) {
   return {};
 }
 
+double budget_tokens(const Cell& cell, const Problem& problem) {
+  return cell.budget / 100 * static_cast<double>(problem.symbols.size());
+}
+
 json row_of(const Cell& cell, std::uint64_t seed, const Problem& problem, const Attempt& attempt) {
   json row = described(cell, seed);
   row["symbols"] = problem.symbols.size();

@@ -28,6 +28,9 @@ struct Cell {
 /// A smaller one, about 300 symbols, for a quick look.
 [[nodiscard]] ProblemSize quick_size(Task task);
 
+/// The cell's budget in a problem's tokens, before it is cut to whole ones.
+[[nodiscard]] double budget_tokens(const Cell& cell, const Problem& problem);
+
 /// The row of one problem, as it stands in a file of results.
 [[nodiscard]] nlohmann::json row_of(const Cell& cell, std::uint64_t seed, const Problem& problem,
                                     const Attempt& attempt);

@@ -194,12 +194,18 @@ Problem once(Draw& draw, const ProblemSize& size) {
   return run_program(draw, {shown, hot, cold}, size);
 }
 
-Problem recall_stream(Draw& draw, const ProblemSize& size) {
-  Writer writer;
-  writer.give(stream);
-  const std::vector<Token> names = draw.sample(size.variables, variables);
+/// A stream's prompt: what it begins with, and variables with their first values.
+std::vector<Token> give_stream(Writer& writer, Draw& draw, Token first, std::size_t count) {
+  writer.give(first);
+  const std::vector<Token> names = draw.sample(count, variables);
   for (const Token variable : names) writer.write(variable, draw.digit(), Role::given);
   writer.end_prompt();
+  return names;
+}
+
+Problem recall_stream(Draw& draw, const ProblemSize& size) {
+  Writer writer;
+  const std::vector<Token> names = give_stream(writer, draw, stream, size.variables);
   for (std::size_t i = 0; i < size.steps; ++i) {
     if (draw.below(2) == 0) {
       const Token variable = names[draw.popular(names.size())];
@@ -215,10 +221,7 @@ Problem recall_stream(Draw& draw, const ProblemSize& size) {
 
 Problem interleaved(Draw& draw, const ProblemSize& size) {
   Writer writer;
-  writer.give(due);
-  const std::vector<Token> names = draw.sample(size.variables, variables);
-  for (const Token variable : names) writer.write(variable, draw.digit(), Role::given);
-  writer.end_prompt();
+  const std::vector<Token> names = give_stream(writer, draw, due, size.variables);
   for (std::size_t i = 0; i < size.steps; ++i) {
     const auto any = [&] { return names[draw.popular(names.size())]; };
     const Token x = any(), y = any(), z = any();
@@ -299,6 +302,13 @@ std::string_view name(Task task) {
       return "lookalike";
   }
   return "unknown";
+}
+
+std::optional<Task> find_task(std::string_view wanted) {
+  for (const Task task : tasks) {
+    if (name(task) == wanted) return task;
+  }
+  return std::nullopt;
 }
 
 Problem make_problem(Task task, const ProblemSize& size, std::uint64_t seed) {

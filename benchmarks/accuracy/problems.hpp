@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -28,6 +29,8 @@ inline constexpr std::array tasks{Task::loop, Task::once, Task::recall, Task::in
                                   Task::lookalike};
 
 [[nodiscard]] std::string_view name(Task task);
+/// The task of that name, if there is one.
+[[nodiscard]] std::optional<Task> find_task(std::string_view name);
 
 /// What a symbol of a problem is to the model.
 enum class Role : char {

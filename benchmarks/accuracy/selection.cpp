@@ -1,5 +1,6 @@
 #include "selection.hpp"
 
+#include <optional>
 #include <sstream>
 
 #include "error.hpp"
@@ -11,20 +12,34 @@ namespace accuracy {
 namespace {
 
 Task task_of(const std::string& wanted) {
-  for (const Task task : tasks) {
-    if (name(task) == wanted) return task;
-  }
+  if (const auto found = find_task(wanted)) return *found;
   std::string known;
   for (const Task task : tasks) known += " " + std::string(name(task));
   throw decoder::Error("--task " + decoder::one_line(wanted) + ": unknown; choose among" + known);
 }
 
+/// The problem that a task's cells share.
+class SharedProblem {
+ public:
+  explicit SharedProblem(std::uint64_t seed) : seed_(seed) {}
+
+  [[nodiscard]] const Problem& of(const Cell& cell) {
+    if (!problem_ || task_ != cell.task) {
+      problem_ = make_problem(cell.task, cell.size, seed_);
+      task_ = cell.task;
+    }
+    return *problem_;
+  }
+
+ private:
+  std::uint64_t seed_;
+  Task task_{};
+  std::optional<Problem> problem_;
+};
+
 /// Whether the pinned prompt leaves room for anything else.
-bool is_possible(const Cell& cell, std::uint64_t seed) {
-  if (!cell.is_pinned) return true;
-  const Problem problem = make_problem(cell.task, cell.size, seed);
-  const double tokens = cell.budget / 100 * static_cast<double>(problem.symbols.size());
-  return tokens >= 1.25 * static_cast<double>(problem.prompt) + 16;
+bool has_room(const Cell& cell, const Problem& problem) {
+  return budget_tokens(cell, problem) >= 1.25 * static_cast<double>(problem.prompt) + 16;
 }
 
 void add_pruned(std::vector<Cell>& cells, Cell cell, const Selection& selection) {
@@ -59,7 +74,7 @@ void check(const Selection& selection) {
                            ": give percentages above 0 and at most 100");
   }
   for (const std::string& policy : selection.policies) {
-    if (policy == "none")
+    if (policy == whole_cache)
       throw decoder::Error("--policy none: the whole cache always runs; leave it out");
     if (!is_oracle(policy)) decoder::policy_label(policy);
   }
@@ -96,14 +111,16 @@ Shard parse_shard(const std::string& text) {
 
 std::vector<Job> jobs_of(const Selection& selection, const Shard& shard,
                          std::unordered_set<std::string> done) {
+  const std::vector<Cell> cells = cells_of(selection);
   std::vector<Job> jobs;
   std::size_t number = 0;
   for (std::size_t i = 0; i < selection.problems; ++i) {
     const std::uint64_t seed = selection.first_seed + i;
-    for (const Cell& cell : cells_of(selection)) {
+    SharedProblem problem(seed);
+    for (const Cell& cell : cells) {
       const bool is_ours = number++ % shard.count == shard.index;
-      if (!is_ours || !is_possible(cell, seed)) continue;
-      if (done.insert(key_of(cell, seed)).second) jobs.push_back({cell, seed});
+      if (!is_ours || !done.insert(key_of(cell, seed)).second) continue;
+      if (!cell.is_pinned || has_room(cell, problem.of(cell))) jobs.push_back({cell, seed});
     }
   }
   return jobs;

@@ -1,8 +1,8 @@
 // Answers each line "TASK VARIABLES LINES STEPS SEED" with that problem: its symbols, then its
 // roles. Training reads from here, so that it practises what the evaluation asks.
-#include <algorithm>
 #include <exception>
 #include <iostream>
+#include <stdexcept>
 #include <string>
 
 #include "problems.hpp"
@@ -10,9 +10,8 @@
 namespace {
 
 accuracy::Task task_of(const std::string& wanted) {
-  const auto found = std::find_if(accuracy::tasks.begin(), accuracy::tasks.end(),
-                                  [&](accuracy::Task task) { return name(task) == wanted; });
-  if (found == accuracy::tasks.end()) throw std::invalid_argument("unknown task " + wanted);
+  const auto found = accuracy::find_task(wanted);
+  if (!found) throw std::invalid_argument("unknown task " + wanted);
   return *found;
 }
 

@@ -62,16 +62,13 @@ void print_statistics(const json& results) {
   line("repetition", results.at("text").at("loops").at("verdict").get<std::string>());
 }
 
-std::string prompt_of(const GenerateOptions& options, const Workbench& bench) {
-  if (!options.prompt.empty()) return options.prompt;
-  if (bench.is_embedded) return std::string(embedded_prompt);
-  throw Error("the prompt is empty: give some text with -p");
-}
-
-/// A program is to be executed to its end.
-std::size_t tokens_of(const GenerateOptions& options, const Workbench& bench) {
-  const bool is_program = bench.is_embedded && options.prompt.empty();
-  return is_program ? std::max(options.tokens, embedded_tokens) : options.tokens;
+/// What is left out filled in: the embedded model has a program of its own, to be run to its end.
+GenerateOptions completed(GenerateOptions options, const Workbench& bench) {
+  if (!options.prompt.empty()) return options;
+  if (!bench.is_embedded) throw Error("the prompt is empty: give some text with -p");
+  options.prompt = embedded_prompt;
+  options.tokens = std::max(options.tokens, embedded_tokens);
+  return options;
 }
 
 json results_of(const GenerateOptions& options, const Workbench& bench, const Run& run,
@@ -81,7 +78,7 @@ json results_of(const GenerateOptions& options, const Workbench& bench, const Ru
           {"model", bench.describe()},
           {"machine", describe_machine(bench.decoder.threads())},
           {"settings",
-           {{"prompt", prompt_of(options, bench)},
+           {{"prompt", options.prompt},
             {"policy", options.policy},
             {"budget", options.budget.budget},
             {"pinned", options.budget.is_pinned},
@@ -108,10 +105,8 @@ int generate(const GenerateOptions& given) {
   policy_label(given.policy);
   check_writable(given.output.json);
   Workbench bench(given.model);
-  GenerateOptions options = given;
-  options.tokens = tokens_of(given, bench);
-  const auto prompt =
-      encode_prompt(bench, prompt_of(options, bench), options.is_chat, options.is_raw);
+  const GenerateOptions options = completed(given, bench);
+  const auto prompt = encode_prompt(bench, options.prompt, options.is_chat, options.is_raw);
   check_context(bench, prompt.size(), options.tokens);
   tell(prompt_note(bench, options.is_chat, options.is_raw));
   if (options.policy == "none" && options.budget.budget != BudgetOptions{}.budget) {

@@ -71,10 +71,10 @@ class FutureMass {
 static_assert(lethe::TokenScorer<FutureMass>);
 
 /// Keeps what will be looked at most, and the most recent tokens.
-class AttentionOracle : public lethe::Pruner<FutureMass, lethe::UniformBudget> {
+class Oracle : public lethe::Pruner<FutureMass, lethe::UniformBudget> {
  public:
-  AttentionOracle(const lethe::PrunerConfig& pruner, const FutureMass::Config& looks,
-                  std::size_t recent_tokens)
+  Oracle(const lethe::PrunerConfig& pruner, const FutureMass::Config& looks,
+         std::size_t recent_tokens)
       : Pruner(pruner, {.retention = {.recent_tokens = recent_tokens}}, looks, {}) {}
 };
 

@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "error.hpp"
-#include "known_need.hpp"
 #include "one_line.hpp"
 #include "pruner_recipe.hpp"
 
@@ -15,13 +14,7 @@ namespace {
 Pruner make_nothing(const Recipe&) { return {}; }
 
 Pruner make_oracle(const Recipe& recipe) {
-  const std::span<const std::uint32_t> needs = recipe.options.last_needs;
-  return Pruner(Oracle(recipe.config(), {{needs.begin(), needs.end()}}, recipe.window(32)));
-}
-
-Pruner make_attention_oracle(const Recipe& recipe) {
-  return Pruner(
-      AttentionOracle(recipe.config(), {*recipe.options.future_looks}, recipe.window(32)));
+  return Pruner(Oracle(recipe.config(), {*recipe.options.future_looks}, recipe.window(32)));
 }
 
 /// All policies, the whole cache first.
@@ -45,11 +38,10 @@ const PolicyEntry& entry_of(std::string_view policy) {
   throw Error("--policy " + one_line(policy) + ": unknown; choose " + policy_list());
 }
 
-/// An oracle where it is told what it needs, which no command line does.
+/// The oracle where it is told what comes, which no command line does.
 auto maker_of(std::string_view name, const PolicyOptions& options) {
-  if (name == "oracle" && !options.last_needs.empty()) return make_oracle;
-  if (name == "attention-oracle" && options.future_looks != nullptr) return make_attention_oracle;
-  return entry_of(name).make;
+  const bool is_oracle = name == "oracle" && options.future_looks != nullptr;
+  return is_oracle ? make_oracle : entry_of(name).make;
 }
 
 }  // namespace

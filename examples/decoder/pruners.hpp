@@ -21,9 +21,7 @@ struct PolicyOptions {
   std::uint64_t seed = 1;     ///< of the random policy
   /// Angle per position of each pair of channels, for policies that undo the keys' rotation.
   std::span<const float> rope_frequencies{};
-  /// For each position, the last one that needs it; the policy "oracle" is told them.
-  std::span<const std::uint32_t> last_needs{};
-  /// What will be looked at; the policy "attention-oracle" is told it.
+  /// What will be looked at; the policy "oracle" is told it.
   const FutureLooks* future_looks = nullptr;
 };
 
@@ -43,7 +41,7 @@ struct NamedPolicy {
 /// @throws Error for an unknown policy, listing the known ones
 std::string policy_label(std::string_view policy);
 
-/// Makes a policy for one sequence; also "oracle", when its needs are given.
+/// Makes a policy for one sequence; also "oracle", when it is told what comes.
 /// @throws Error for an unknown name, listing the known ones, and for a budget that cannot hold
 ///         the protected tokens
 [[nodiscard]] Pruner make_pruner(std::string_view name, const PolicyOptions& options,

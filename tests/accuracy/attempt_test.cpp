@@ -7,7 +7,7 @@
 #include "../decoder/tiny_model.hpp"
 #include "bench.hpp"
 #include "error.hpp"
-#include "known_need.hpp"
+#include "future_mass.hpp"
 
 namespace {
 
@@ -101,7 +101,8 @@ TEST_CASE("the oracle keeps what will be asked for") {
   const Problem problem = make_problem(Task::recall, {.variables = 6, .lines = 1, .steps = 120}, 2);
   const std::vector<std::uint32_t> needs = accuracy::last_needs(problem);
   decoder::Decoder decoder(model, 1);
-  decoder::Oracle oracle({.layers = model.config().layers, .capacity = 40}, {needs}, 10);
+  decoder::Oracle oracle({.layers = model.config().layers, .capacity = 40},
+                         {looks_needed(problem, model.config().layers)}, 10);
   decoder::Sequence sequence{.cache = {model.config(), decoder::CacheType::f32, 40},
                              .pruner = decoder::Pruner(Watched(oracle))};
   for (std::size_t i = 0; i < problem.symbols.size(); ++i) {
