@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "report_text.hpp"
 
@@ -13,7 +12,6 @@ using decoder::report::Caption;
 using decoder::report::escape;
 using decoder::report::plain;
 
-constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 /// Fewer lookups say too little to be drawn.
 constexpr std::size_t least_lookups = 10;
 constexpr std::size_t error_points = 40;
@@ -151,7 +149,7 @@ Curve gap_curve(const Results& results, const Summary& summary) {
   for (std::size_t b = 0; b < summary.by_gap.size(); ++b) {
     const Share& share = summary.by_gap[b];
     curve.x.push_back(static_cast<double>(b));
-    curve.y.push_back(share.count >= least_lookups ? 100 * share.value() : nan);
+    curve.y.push_back(share.count >= least_lookups ? 100 * share.value() : unknown);
   }
   return curve;
 }

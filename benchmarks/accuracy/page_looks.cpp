@@ -32,8 +32,8 @@ std::string describe_task(const Results& results, const Exam& exam) {
                other.task == exam.task;
       });
   if (others == 1) return exam.task;
-  const auto& [variables, lines, steps] = exam.size;
-  return exam.task + " " + std::to_string(variables) + "/" + std::to_string(lines) + "/" +
+  const auto& [names, lines, steps] = exam.size;
+  return exam.task + " " + std::to_string(names) + "/" + std::to_string(lines) + "/" +
          std::to_string(steps);
 }
 

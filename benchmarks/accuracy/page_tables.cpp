@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <map>
 #include <optional>
 
@@ -16,7 +15,6 @@ using decoder::report::figure;
 using decoder::report::fixed;
 using decoder::report::percent;
 
-constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 const std::string absent = "<span class=\"dim\">&#8211;</span>";
 
 /// Rows under a heading of their own; cells as HTML, the first is the row's heading.
@@ -73,7 +71,7 @@ double mean_solved(const Results& results, const Study& study, const Terms& term
   double sum = 0;
   for (const Exam& exam : study.exams) {
     const Summary* summary = results.find(terms.of(exam), policy);
-    if (summary == nullptr) return nan;
+    if (summary == nullptr) return unknown;
     sum += summary->solved.value();
   }
   return sum / static_cast<double>(study.exams.size());

@@ -2,9 +2,13 @@
 #pragma once
 
 #include <cstddef>
+#include <limits>
 #include <vector>
 
 namespace accuracy {
+
+/// A figure that no trial gave; shown as a dash, or a gap in a line.
+inline constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
 
 /// The ends of a 95% interval.
 struct Interval {

@@ -1,14 +1,11 @@
 #include "summary.hpp"
 
-#include <limits>
 #include <utility>
 
 namespace accuracy {
 namespace {
 
 using nlohmann::json;
-
-constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 
 Setting setting_of(const json& row) {
   const json& size = row.at("size");
@@ -75,10 +72,12 @@ void add(Summary& summary, const json& row) {
 
 }  // namespace
 
-double Summary::tokens_per_second() const { return seconds > 0 ? timed_symbols / seconds : nan; }
+double Summary::tokens_per_second() const {
+  return seconds > 0 ? timed_symbols / seconds : unknown;
+}
 
 double Summary::mean_bytes() const {
-  return weighed != 0 ? bytes / static_cast<double>(weighed) : nan;
+  return weighed != 0 ? bytes / static_cast<double>(weighed) : unknown;
 }
 
 std::vector<Summary> summarise(const std::vector<json>& rows) {

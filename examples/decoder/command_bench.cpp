@@ -165,7 +165,7 @@ class Bench {
   json points_ = json::array();
 };
 
-void print(const json& results) {
+void print_speeds(const json& results) {
   std::vector<std::vector<std::string>> rows{{"policy", "context", "batch", "prefill tokens/s",
                                               "decode tokens/s", "to the first", "cache",
                                               "pruner"}};
@@ -194,7 +194,7 @@ int bench(const BenchOptions& options) {
     for (const std::size_t batch : options.batches)
       if (!is_interrupted()) all.measure(context, batch);
   const json results = all.results();
-  print(results);
+  print_speeds(results);
   write_json(options.output.json, results);
   return exit_status();
 }

@@ -23,7 +23,7 @@ using report::text_at;
 
 using Rows = std::vector<std::vector<std::string>>;
 
-void print(const char* title, const Rows& rows) {
+void print_rows(const char* title, const Rows& rows) {
   if (rows.size() > 1) std::printf("\n%s\n%s", title, text_table(rows).c_str());
 }
 
@@ -103,12 +103,12 @@ void print_tables(const json& results) {
               count(results, "/text/prompt_tokens").c_str(),
               text_at(results, "/settings/budget").c_str(),
               text_at(results, "/text/source").c_str());
-  print("Speed and memory, each cache decoding alone", cost_rows(results));
-  print("Fidelity, all tokens", fidelity_rows(results, "overall"));
-  print("Fidelity, long-gap tokens (their 4-gram was last seen more than 256 tokens earlier)",
-        fidelity_rows(results, "long_gap"));
-  print("Time in the pruner, per token", phase_rows(results));
-  print("Where they part", difference_rows(results));
+  print_rows("Speed and memory, each cache decoding alone", cost_rows(results));
+  print_rows("Fidelity, all tokens", fidelity_rows(results, "overall"));
+  print_rows("Fidelity, long-gap tokens (their 4-gram was last seen more than 256 tokens earlier)",
+             fidelity_rows(results, "long_gap"));
+  print_rows("Time in the pruner, per token", phase_rows(results));
+  print_rows("Where they part", difference_rows(results));
   if (text_at(results, "/text/loops/verdict") == "degenerate")
     std::printf(
         "\nThe text repeats itself in loops, which makes any policy look good: "

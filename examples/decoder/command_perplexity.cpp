@@ -28,7 +28,7 @@ std::vector<std::string> row(const char* heading, const json& part) {
           report::percent(number_at(part, "/agreement"))};
 }
 
-void print(const json& results) {
+void print_perplexity(const json& results) {
   const json& fidelity = results.at("fidelity");
   std::vector<std::vector<std::string>> rows{{"tokens", "count", "ppl whole", "ppl pruned",
                                               "ppl ratio", "mean KL (nats)", "same top token"}};
@@ -75,7 +75,7 @@ int perplexity(const PerplexityOptions& options) {
   TeacherForcing teacher(bench, {choice}, total);
   teacher.run(bench, source.prompt, source.text);
   const json results = results_of(options, bench, teacher);
-  print(results);
+  print_perplexity(results);
   write_json(options.output.json, results);
   return exit_status();
 }

@@ -17,7 +17,8 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t turn = 32;  // tokens: short against noise, long against switching caches
+constexpr std::size_t turn_tokens =
+    32;  // tokens: short against noise, long against switching caches
 
 constexpr std::size_t shown_bytes = 6000;
 
@@ -84,8 +85,8 @@ void Comparison::decode() {
   warm_up();
   for (const auto& run : runs_) run->prefill(bench_, prompt_);
   Progress progress("Decoding", tokens_ * runs_.size());
-  for (std::size_t done = 0; done < tokens_ && !is_interrupted(); done += turn) {
-    const std::size_t tokens = std::min(turn, tokens_ - done);
+  for (std::size_t done = 0; done < tokens_ && !is_interrupted(); done += turn_tokens) {
+    const std::size_t tokens = std::min(turn_tokens, tokens_ - done);
     for (const auto& run : runs_) {
       run->decode(bench_, tokens, given_);
       progress.advance(tokens);

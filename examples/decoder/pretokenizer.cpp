@@ -18,15 +18,16 @@ namespace {
 constexpr const char* gpt2 =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|[\s]+(?![^\s])|[\s]+)";
 constexpr const char* one_digit = R"(\p{N})";
-constexpr const char* llama3 = R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3})"
-                               R"(| ?[^\s\p{L}\p{N}]+[\r\n]*|[\s]*[\r\n]+|[\s]+(?![^\s])|[\s]+)";
+constexpr const char* llama3_pattern =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3})"
+    R"(| ?[^\s\p{L}\p{N}]+[\r\n]*|[\s]*[\r\n]+|[\s]+(?![^\s])|[\s]+)";
 constexpr const char* qwen2 = R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N})"
                               R"(| ?[^\s\p{L}\p{N}]+[\r\n]*|[\s]*[\r\n]+|[\s]+(?![^\s])|[\s]+)";
 constexpr const char* punctuation = R"([\p{P}\$\+<=>\^~\|]+)";
 
 constexpr std::array gpt2_stages{gpt2};
 constexpr std::array smollm_stages{one_digit, gpt2};
-constexpr std::array llama3_stages{llama3};
+constexpr std::array llama3_stages{llama3_pattern};
 constexpr std::array qwen2_stages{qwen2};
 constexpr std::array default_stages{punctuation, gpt2, R"(\p{N}+)", "[0-9][0-9][0-9]"};
 

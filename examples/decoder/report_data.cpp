@@ -5,9 +5,9 @@
 namespace decoder::report {
 namespace {
 
-const nlohmann::json* find(const nlohmann::json& json, std::string_view pointer) {
+const nlohmann::json* find(const nlohmann::json& tree, std::string_view pointer) {
   const nlohmann::json::json_pointer path{std::string(pointer)};
-  return json.contains(path) ? &json.at(path) : nullptr;
+  return tree.contains(path) ? &tree.at(path) : nullptr;
 }
 
 double as_number(const nlohmann::json& value) {
@@ -22,29 +22,29 @@ std::vector<double> as_numbers(const nlohmann::json& array) {
 
 }  // namespace
 
-bool has(const nlohmann::json& json, std::string_view pointer) {
-  const auto* found = find(json, pointer);
+bool has(const nlohmann::json& tree, std::string_view pointer) {
+  const auto* found = find(tree, pointer);
   return found != nullptr && !found->is_null();
 }
 
-double number_at(const nlohmann::json& json, std::string_view pointer) {
-  const auto* found = find(json, pointer);
+double number_at(const nlohmann::json& tree, std::string_view pointer) {
+  const auto* found = find(tree, pointer);
   return found == nullptr ? std::numeric_limits<double>::quiet_NaN() : as_number(*found);
 }
 
-std::string text_at(const nlohmann::json& json, std::string_view pointer) {
-  const auto* found = find(json, pointer);
+std::string text_at(const nlohmann::json& tree, std::string_view pointer) {
+  const auto* found = find(tree, pointer);
   return found != nullptr && found->is_string() ? found->get<std::string>() : std::string();
 }
 
-std::vector<double> numbers_at(const nlohmann::json& json, std::string_view pointer) {
-  const auto* found = find(json, pointer);
+std::vector<double> numbers_at(const nlohmann::json& tree, std::string_view pointer) {
+  const auto* found = find(tree, pointer);
   return found != nullptr && found->is_array() ? as_numbers(*found) : std::vector<double>();
 }
 
-std::vector<std::vector<double>> rows_at(const nlohmann::json& json, std::string_view pointer) {
+std::vector<std::vector<double>> rows_at(const nlohmann::json& tree, std::string_view pointer) {
   std::vector<std::vector<double>> rows;
-  const auto* found = find(json, pointer);
+  const auto* found = find(tree, pointer);
   if (found == nullptr || !found->is_array()) return rows;
   for (const auto& row : *found) rows.push_back(as_numbers(row));
   return rows;
