@@ -37,7 +37,7 @@ struct Known {
   bool whole_pieces_first;
 };
 
-constexpr std::array known{
+constexpr std::array pretokenizers{
     Known{"default", default_stages, false},        Known{"gpt-2", gpt2_stages, false},
     Known{"smollm", smollm_stages, false},          Known{"starcoder", smollm_stages, false},
     Known{"refact", smollm_stages, false},          Known{"codeshell", smollm_stages, false},
@@ -48,16 +48,17 @@ constexpr std::array known{
 
 std::string known_names() {
   std::string names;
-  for (const Known& entry : known) names += (names.empty() ? "" : ", ") + std::string(entry.name);
+  for (const Known& entry : pretokenizers)
+    names += (names.empty() ? "" : ", ") + std::string(entry.name);
   return names;
 }
 
 }  // namespace
 
 Pretokenizer::Pretokenizer(std::string_view name) {
-  const auto found = std::find_if(known.begin(), known.end(),
+  const auto found = std::find_if(pretokenizers.begin(), pretokenizers.end(),
                                   [&](const Known& entry) { return entry.name == name; });
-  if (found == known.end()) {
+  if (found == pretokenizers.end()) {
     throw Error("pre-tokenizer '" + one_line(name) + "' is not known; use a model with one of " +
                 known_names());
   }
