@@ -19,7 +19,7 @@ preset=release
 if [[ ${1:-} =~ ^[a-z] ]]; then preset=$1; shift; fi
 case $preset in
   release | debug | tsan) need_packages_and_model ;;
-  asan) need_packages_and_model clang libclang-rt-dev ;;
+  asan) need_packages_and_model clang libclang-rt-dev lld ;;
   clang) need_packages_and_model clang libbenchmark-dev ;;
   *) usage >&2; exit 2 ;;
 esac

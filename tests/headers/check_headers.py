@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""Checks the public headers: the list in cmake/headers.cmake, the levels, the umbrella.
+"""Checks the public headers: the list in cmake/headers.cmake, the levels, the umbrella, and that
+each compiles alone, twice in one unit.
 
 usage: check_headers.py {list|levels|umbrella} SOURCE_DIR
+       check_headers.py alone SOURCE_DIR COMPILER
 """
 
 import fnmatch
 import pathlib
 import re
+import subprocess
 import sys
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', re.M)
@@ -79,11 +82,23 @@ def check_umbrella(root):
         yield f"{header}: not reached from lethe/lethe.hpp"
 
 
+def check_alone(root, compiler):
+    command = [compiler, "-std=c++20", "-fsyntax-only", "-I", str(root / "include"), "-x", "c++", "-",
+               "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
+    for header in sorted(headers_on_disk(root)):
+        unit = f"#include <{header}>\n" * 2
+        compiled = subprocess.run(command, input=unit, text=True, stderr=subprocess.PIPE)
+        if compiled.returncode != 0:
+            yield f"{header} does not compile alone:\n{compiled.stderr}"
+
+
 def main():
-    checks = {"list": check_list, "levels": check_levels, "umbrella": check_umbrella}
-    if len(sys.argv) != 3 or sys.argv[1] not in checks:
+    checks = {"list": check_list, "levels": check_levels, "umbrella": check_umbrella,
+              "alone": check_alone}
+    name, *arguments = sys.argv[1:] or [""]
+    if name not in checks or len(arguments) != (2 if name == "alone" else 1):
         sys.exit(__doc__)
-    problems = list(checks[sys.argv[1]](pathlib.Path(sys.argv[2])))
+    problems = list(checks[name](pathlib.Path(arguments[0]), *arguments[1:]))
     for problem in problems:
         print(problem)
     sys.exit(1 if problems else 0)

@@ -14,7 +14,7 @@ endif()
 if(cpu_flags MATCHES " fma " AND cpu_flags MATCHES " avx2 " AND cpu_flags MATCHES " bmi2 ")
   string(APPEND fast_math " -march=x86-64-v3")
 endif()
-set(flag_sets "-O0" "-O3" "${fast_math}")
+set(flag_sets "-O0" "${fast_math}")
 
 # digest_of(result compiler flags number): what the program prints when built so.
 function(digest_of result compiler flags number)
