@@ -52,6 +52,7 @@ void Attention::plan(std::size_t layer, std::span<const AttentionTask> tasks, fl
   }
   if (probabilities_.size() < probabilities) probabilities_.resize(probabilities);
   channels_ = tasks[0].cache->channels();
+  lse_.resize((tasks.back().first_row + tasks.back().tokens) * config_.heads);
   for (std::size_t i = 0; i < tasks.size(); ++i) plan_task(layer, i, tasks[i], out);
   const Item& last = items_.back();
   const std::size_t rows = last.first_row + last.tokens * (config_.heads / config_.kv_heads);
@@ -104,7 +105,7 @@ void Attention::plan_merges(std::size_t first_item, const AttentionTask& task, s
     const std::size_t out_row = (task.first_row + token) * config_.heads + head;
     merges_.push_back({first_item, items, row,
                        task.observed ? probabilities(item.task, head, token) : nullptr,
-                       out + out_row * config_.head_dim});
+                       out + out_row * config_.head_dim, &lse_[out_row]});
   }
 }
 
@@ -168,6 +169,7 @@ void Attention::merge(const Merge& merge) noexcept {
       kernels::scale(merge.probabilities + item.first_column, item.columns, factor);
     }
   }
+  *merge.lse = maximum + std::log(sum);
 }
 
 }  // namespace decoder

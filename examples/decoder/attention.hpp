@@ -39,6 +39,8 @@ class Attention {
   void run(std::size_t layer, std::span<const AttentionTask> tasks, const float* queries,
            float* out);
 
+  /// Returns the log-sum-exps of the last run, [rows][heads].
+  [[nodiscard]] std::span<const float> lse() const noexcept { return lse_; }
   /// Returns the probabilities of an observed task of the last run.
   [[nodiscard]] ObservedAttention observed(std::size_t task) const noexcept;
 
@@ -60,6 +62,7 @@ class Attention {
     std::size_t row = 0;  // within each item
     float* probabilities = nullptr;
     float* out = nullptr;
+    float* lse = nullptr;
   };
 
   void plan(std::size_t layer, std::span<const AttentionTask> tasks, float* out);
@@ -82,6 +85,7 @@ class Attention {
   std::vector<std::size_t> offsets_;
   std::vector<kernels::AttentionRow> rows_;
   std::vector<float> outputs_;
+  std::vector<float> lse_;
   std::vector<float> probabilities_;
   std::vector<float> unobserved_;  // [threads][unobserved_stride_]: probabilities nobody observes
   std::size_t unobserved_stride_ = 0;

@@ -9,6 +9,7 @@
 #include "loops.hpp"
 #include "machine.hpp"
 #include "output.hpp"
+#include "recording.hpp"
 #include "report_text.hpp"
 #include "run.hpp"
 #include "utf8.hpp"
@@ -93,6 +94,14 @@ json results_of(const GenerateOptions& options, const Workbench& bench, const Ru
           {"runs", json::array({run.results()})}};
 }
 
+void check_options(const GenerateOptions& options) {
+  policy_label(options.policy);
+  check_writable(options.output.json);
+  check_writable(options.recording);
+  if (!options.recording.empty() && options.policy != "none")
+    throw Error("--record takes what the whole cache sees: leave --policy out");
+}
+
 }  // namespace
 
 int exit_status() {
@@ -102,22 +111,26 @@ int exit_status() {
 }
 
 int generate(const GenerateOptions& given) {
-  policy_label(given.policy);
-  check_writable(given.output.json);
+  check_options(given);
   Workbench bench(given.model);
   const GenerateOptions options = completed(given, bench);
   const auto prompt = encode_prompt(bench, options.prompt, options.is_chat, options.is_raw);
   check_context(bench, prompt.size(), options.tokens);
-  tell(prompt_note(bench, options.is_chat, options.is_raw));
+  tell(prompt_note(bench, options.prompt, options.is_chat, options.is_raw));
   if (options.policy == "none" && options.budget.budget != BudgetOptions{}.budget) {
     tell("--budget changes nothing without a --policy.");
   }
   Run run(bench, choose(options, prompt.size()), options.sampling);
+  AttentionRecorder recorder(bench.model.config());
+  if (!options.recording.empty())
+    run.record([&recorder](const LayerStep& step) { recorder.add(step); });
   run.prefill(bench, prompt);
   write_text(bench, run, options.tokens);
   const json results = results_of(options, bench, run, prompt.size());
   if (options.shows_statistics) print_statistics(results);
   write_json(options.output.json, results);
+  if (!options.recording.empty())
+    recorder.write(options.recording, prompt.size(), bench.model.rope_frequencies());
   return exit_status();
 }
 

@@ -18,6 +18,9 @@ int bench(const BenchOptions& options);
 /// Scores a text file under a policy, beside the whole cache.
 int perplexity(const PerplexityOptions& options);
 
+/// Feeds recorded attention to policies: what each of them loses, layer by layer.
+int replay(const ReplayOptions& options);
+
 /// Exit status of a command that ran to its end, or was interrupted.
 int exit_status();
 

@@ -37,7 +37,7 @@ Conversation make_conversation(const Workbench& bench, const std::string& first,
                : bench.is_embedded ? std::string(embedded_prompt)
                                    : built_in.front();
   talk.prompt = encode_prompt(bench, talk.first, false, is_raw);
-  talk.note = prompt_note(bench, false, is_raw);
+  talk.note = prompt_note(bench, talk.first, false, is_raw);
   if (is_raw || chat_template_of(bench.model.file()) != ChatTemplate::known) return talk;
   const auto later = is_built_in ? std::span<const char* const>(built_in).subspan(1)
                                  : std::span<const char* const>(follow_ups);

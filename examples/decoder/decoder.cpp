@@ -65,6 +65,7 @@ struct Decoder::State {
   void make_room(const Slice& slice);
   void attend(std::size_t index, std::span<const Slice> slices);
   void observe(std::size_t layer, std::size_t slice, Sequence& sequence);
+  void tell(std::size_t layer, const Slice& slice) const;
   void commit(Sequence& sequence);
   void feed_forward(std::size_t index);
   std::span<const float> logits(std::size_t first_row);
@@ -111,6 +112,7 @@ std::span<const float> Decoder::State::forward(std::span<const Slice> slices, Lo
   for (std::size_t layer = 0; layer < config.layers; ++layer) {
     attend(layer, slices);
     for (std::size_t i = 0; i < slices.size(); ++i) observe(layer, i, *slices[i].sequence);
+    for (const Slice& slice : slices) tell(layer, slice);
     feed_forward(layer);
   }
   for (const Slice& slice : slices) {
@@ -155,6 +157,18 @@ void Decoder::State::observe(std::size_t layer, std::size_t slice, Sequence& seq
                                   .columns = seen.columns,
                                   .head_stride = seen.head_stride,
                                   .query_stride = seen.token_stride});
+}
+
+void Decoder::State::tell(std::size_t layer, const Slice& slice) const {
+  if (!slice.sequence->on_layer) return;
+  const std::size_t heads = slice.first_row * config.heads;
+  const std::size_t kv_heads = slice.first_row * config.kv_heads;
+  slice.sequence->on_layer({.layer = layer,
+                            .tokens = slice.tokens.size(),
+                            .queries = &queries[heads * config.head_dim],
+                            .keys = &keys[kv_heads * config.head_dim],
+                            .values = &values[kv_heads * config.head_dim],
+                            .lse = &attention.lse()[heads]});
 }
 
 void Decoder::State::commit(Sequence& sequence) {

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 
@@ -12,12 +13,26 @@
 
 namespace decoder {
 
+/// What one layer's attention took in, and the log-sum-exps it came to; valid during the call.
+struct LayerStep {
+  std::size_t layer = 0;
+  std::size_t tokens = 0;
+  const float* queries = nullptr;  ///< [tokens][heads][head_dim], rotated, not scaled
+  const float* keys = nullptr;     ///< [tokens][kv_heads][head_dim], rotated
+  const float* values = nullptr;   ///< [tokens][kv_heads][head_dim]
+  const float* lse = nullptr;      ///< [tokens][heads]
+};
+
+/// Called after the attention of each layer; may be empty.
+using LayerReceiver = std::function<void(const LayerStep&)>;
+
 /// One text being decoded.
 struct Sequence {
   KVCache cache;
   Pruner pruner;                ///< an empty one keeps every token
   std::size_t position = 0;     ///< position of the next token; a prune does not change it
   RoundReceiver on_round = {};  ///< called after each round
+  LayerReceiver on_layer = {};  ///< called after each layer's attention
 };
 
 /// Which tokens' logits prefill returns.

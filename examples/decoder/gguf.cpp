@@ -288,13 +288,13 @@ class Parser {
   std::vector<Placed> placed_;
 };
 
-File File::open(const std::filesystem::path& path) { return File(path, Mapping(path)); }
+File File::open(const std::filesystem::path& path) { return File(path, FileMapping(path)); }
 
 File File::in_memory(std::span<const std::byte> bytes, const std::filesystem::path& name) {
-  return File(name, Mapping(bytes));
+  return File(name, FileMapping(bytes));
 }
 
-File::File(const std::filesystem::path& path, Mapping mapping)
+File::File(const std::filesystem::path& path, FileMapping mapping)
     : path_(path), mapping_(std::move(mapping)) {
   Parser(*this).run();
 }

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "error.hpp"
+#include "file_mapping.hpp"
 
 namespace decoder::gguf {
 
@@ -99,28 +100,6 @@ struct Array {
 /// Value of a metadata key; views point into the mapped file.
 using Value = std::variant<std::uint64_t, std::int64_t, double, bool, std::string_view, Array>;
 
-/// Read-only memory mapping of a whole file; movable, unmapped on destruction.
-class Mapping {
- public:
-  Mapping() = default;
-  /// Maps `path`; throws Error when it is missing, no regular file, empty or cannot be mapped.
-  explicit Mapping(const std::filesystem::path& path);
-  /// Bytes that are in memory for good; nothing is unmapped.
-  explicit Mapping(std::span<const std::byte> bytes) noexcept
-      : data_(bytes.data()), size_(bytes.size()) {}
-  Mapping(Mapping&& other) noexcept;
-  Mapping& operator=(Mapping&& other) noexcept;
-  ~Mapping();
-
-  const std::byte* data() const noexcept { return data_; }
-  std::size_t size() const noexcept { return size_; }
-
- private:
-  const std::byte* data_ = nullptr;
-  std::size_t size_ = 0;
-  bool is_mapped_ = false;
-};
-
 /// A GGUF file, version 2 or 3, little endian: typed metadata and tensors that lie in the mapping.
 ///
 /// Nothing the file says is believed before it is checked against the file's size. Every failure
@@ -180,11 +159,11 @@ class File {
  private:
   friend class Parser;
 
-  File(const std::filesystem::path& path, Mapping mapping);
+  File(const std::filesystem::path& path, FileMapping mapping);
   const Value& value(std::string_view key) const;
 
   std::filesystem::path path_;
-  Mapping mapping_;
+  FileMapping mapping_;
   std::map<std::string_view, Value> values_;
   std::map<std::string, Tensor, std::less<>> tensors_;
 };

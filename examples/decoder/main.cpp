@@ -39,6 +39,7 @@ struct Settings {
   decoder::CompareOptions compare;
   decoder::BenchOptions bench;
   decoder::PerplexityOptions perplexity;
+  decoder::ReplayOptions replay;
 };
 
 void add_commands(CLI::App& app, Settings& settings, int& status) {
@@ -52,6 +53,8 @@ void add_commands(CLI::App& app, Settings& settings, int& status) {
               settings.bench, &decoder::bench, status);
   add_command(app, "perplexity", "Score a text file under a policy, beside the whole cache",
               settings.perplexity, &decoder::perplexity, status);
+  add_command(app, "replay", "Recorded attention under policies: lost attention, output error",
+              settings.replay, &decoder::replay, status);
 }
 
 int run(int argc, char** argv) {

@@ -11,23 +11,35 @@
 namespace decoder {
 namespace {
 
+void add_threads(CLI::App& app, unsigned& threads) {
+  app.add_option("-t,--threads", threads, "Threads that compute; 0: one per core")
+      ->capture_default_str()
+      ->check(CLI::Range(0U, 1024U));
+}
+
+void add_cache_type(CLI::App& app, std::string& type) {
+  app.add_option("--cache-type", type, "Storage of keys and values")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"f32", "f16", "q8_0"}));
+}
+
+void add_pin(CLI::App& app, bool& is_pinned) {
+  app.add_flag("--pinned,!--no-pinned", is_pinned,
+               "Never evict the prompt (counts towards the budget); off by default");
+}
+
 void add(CLI::App& app, ModelOptions& options) {
   app.add_option("-m,--model", options.file,
                  "GGUF file (llama, qwen2 or qwen3); without, a small reasoner in the program");
-  app.add_option("-t,--threads", options.threads, "Threads that compute; 0: one per core")
-      ->capture_default_str()
-      ->check(CLI::Range(0U, 1024U));
-  app.add_option("--cache-type", options.cache_type, "Storage of keys and values")
-      ->capture_default_str()
-      ->check(CLI::IsMember({"f32", "f16", "q8_0"}));
+  add_threads(app, options.threads);
+  add_cache_type(app, options.cache_type);
 }
 
 void add(CLI::App& app, BudgetOptions& options) {
   app.add_option("-b,--budget", options.budget,
                  "Most tokens a layer holds: a number, or a percentage of all tokens of the run")
       ->capture_default_str();
-  app.add_flag("--pinned,!--no-pinned", options.is_pinned,
-               "Never evict the prompt (counts towards the budget); off by default");
+  add_pin(app, options.is_pinned);
 }
 
 void add(CLI::App& app, SamplingOptions& options) {
@@ -91,6 +103,8 @@ void add_options(CLI::App& app, GenerateOptions& options) {
   app.add_flag("--raw", options.is_raw, "Take the prompt as it is")->excludes(chat);
   app.add_flag("--stats", options.shows_statistics,
                "Print speed, bytes and kept tokens at the end");
+  app.add_option("--record", options.recording,
+                 "Write queries, keys and values of all layers to this file, for `decoder replay`");
   add(app, options.output);
 }
 
@@ -136,6 +150,23 @@ void add_options(CLI::App& app, PerplexityOptions& options) {
   add_policy(app, options.policy);
   add(app, options.budget);
   add_count(app, "-n,--tokens", options.tokens, "Most tokens of the file to score");
+  add(app, options.output);
+}
+
+void add_options(CLI::App& app, ReplayOptions& options) {
+  app.add_option("recording", options.recording,
+                 "What entered attention, in a safetensors file (generate --record writes one)")
+      ->required();
+  add_policies(app, options.policies);
+  app.add_option("-b,--budget", options.budgets,
+                 "Most tokens a layer holds, several by commas: numbers, or percentages of all "
+                 "tokens of the recording")
+      ->delimiter(',')
+      ->capture_default_str();
+  add_pin(app, options.is_pinned);
+  add_threads(app, options.threads);
+  add_cache_type(app, options.cache_type);
+  app.add_option("--report", options.report, "HTML report to write");
   add(app, options.output);
 }
 

@@ -48,6 +48,7 @@ struct GenerateOptions {
   bool is_chat = false;      ///< force the chat template
   bool is_raw = false;       ///< never use it
   bool shows_statistics = false;
+  std::string recording;  ///< empty: none
 };
 
 /// `decoder compare`.
@@ -85,11 +86,24 @@ struct PerplexityOptions {
   std::size_t tokens = 2048;  ///< at most so many tokens of the file
 };
 
+/// `decoder replay`.
+struct ReplayOptions {
+  OutputOptions output;
+  std::string recording;
+  std::vector<std::string> policies{"lethe", "h2o", "streaming", "random"};
+  std::vector<std::string> budgets{"10%", "25%"};  ///< as in most papers
+  bool is_pinned = false;                          ///< as for BudgetOptions
+  unsigned threads = 0;                            ///< as for ModelOptions
+  std::string cache_type = "f32";  ///< the cache adds no rounding to the recording's
+  std::string report;              ///< empty: none
+};
+
 /// Adds a command's options to the parser; they are filled in when it parses.
 void add_options(CLI::App& app, GenerateOptions& options);
 void add_options(CLI::App& app, CompareOptions& options);
 void add_options(CLI::App& app, BenchOptions& options);
 void add_options(CLI::App& app, PerplexityOptions& options);
+void add_options(CLI::App& app, ReplayOptions& options);
 
 /// Tokens per layer that a budget such as "512" or "25%" allows.
 ///

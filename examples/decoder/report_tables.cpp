@@ -1,7 +1,5 @@
 #include "report_tables.hpp"
 
-#include <vector>
-
 #include "report_data.hpp"
 #include "report_svg.hpp"
 #include "report_text.hpp"
@@ -10,27 +8,6 @@ namespace decoder::report {
 namespace {
 
 using nlohmann::json;
-
-struct Table {
-  std::string caption;
-  std::vector<std::string> headings;
-  std::vector<std::vector<std::string>> rows;  ///< cells as HTML; the first is the row's heading
-};
-
-std::string draw(const Table& table) {
-  if (table.rows.empty()) return {};
-  std::string out =
-      "<div class=\"panel\"><table><caption>" + escape(table.caption) + "</caption><thead><tr>";
-  for (const auto& heading : table.headings)
-    out += "<th scope=\"col\">" + escape(heading) + "</th>";
-  out += "</tr></thead><tbody>";
-  for (const auto& row : table.rows) {
-    out += "<tr><th scope=\"row\">" + row.front() + "</th>";
-    for (std::size_t i = 1; i < row.size(); ++i) out += "<td>" + row[i] + "</td>";
-    out += "</tr>";
-  }
-  return out + "</tbody></table></div>\n";
-}
 
 std::string run_name(const json& run, std::size_t style) {
   return swatch(style) + escape(text_at(run, "/label"));
@@ -108,6 +85,21 @@ std::string value_cell(const json& value) {
 }
 
 }  // namespace
+
+std::string draw(const Table& table) {
+  if (table.rows.empty()) return {};
+  std::string out =
+      "<div class=\"panel\"><table><caption>" + escape(table.caption) + "</caption><thead><tr>";
+  for (const auto& heading : table.headings)
+    out += "<th scope=\"col\">" + escape(heading) + "</th>";
+  out += "</tr></thead><tbody>";
+  for (const auto& row : table.rows) {
+    out += "<tr><th scope=\"row\">" + row.front() + "</th>";
+    for (std::size_t i = 1; i < row.size(); ++i) out += "<td>" + row[i] + "</td>";
+    out += "</tr>";
+  }
+  return out + "</tbody></table></div>\n";
+}
 
 std::string swatch(std::size_t style) {
   return "<span class=\"swatch\"><svg viewBox=\"0 0 14 14\" aria-hidden=\"true\">" +

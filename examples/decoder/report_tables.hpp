@@ -2,8 +2,19 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 namespace decoder::report {
+
+/// A table of a page.
+struct Table {
+  std::string caption;
+  std::vector<std::string> headings;
+  std::vector<std::vector<std::string>> rows;  ///< cells as HTML; the first is the row's heading
+};
+
+/// The table as HTML; "" for one without rows.
+std::string draw(const Table& table);
 
 /// Fidelity of each pruned run, one table for all tokens, one for long-gap tokens; "" without any.
 std::string fidelity_tables(const nlohmann::json& results);

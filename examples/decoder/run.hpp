@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "conversation.hpp"
@@ -28,6 +29,9 @@ class Run {
       const Conversation* talk = nullptr);
   Run(const Run&) = delete;
   Run& operator=(const Run&) = delete;
+
+  /// Has `receiver` called for every layer of every step from now on.
+  void record(LayerReceiver receiver) { sequence_.on_layer = std::move(receiver); }
 
   /// Reads the prompt.
   void prefill(Workbench& bench, std::span<const std::int32_t> prompt);

@@ -23,6 +23,8 @@ class SentencePieceModel {
   void encode(std::string_view text, const Vocabulary& vocabulary,
               std::vector<std::int32_t>& ids) const;
 
+  /// The token of characters that the vocabulary lacks, where they do not become byte tokens.
+  std::int32_t unknown() const noexcept { return unknown_; }
   /// Whether encoding puts a space before the text, which decoding takes away again.
   bool adds_space() const noexcept { return adds_space_; }
 

@@ -119,6 +119,13 @@ const std::string& Tokenizer::piece(std::int32_t id) const {
   return vocabulary_.bytes(id);
 }
 
+std::size_t Tokenizer::count_unknown(std::string_view text) const {
+  const std::vector<std::int32_t> ids = encode(text, true);
+  if (const auto* pieces = std::get_if<SentencePieceModel>(&model_))
+    return static_cast<std::size_t>(std::count(ids.begin(), ids.end(), pieces->unknown()));
+  return text.size() - std::min(text.size(), decode(ids).size());
+}
+
 bool Tokenizer::is_end(std::int32_t id) const noexcept {
   return std::find(ends_.begin(), ends_.end(), id) != ends_.end();
 }

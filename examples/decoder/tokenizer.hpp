@@ -44,6 +44,8 @@ class Tokenizer {
   std::optional<std::int32_t> bos() const noexcept { return bos_; }
   /// End-of-text token, where the file names one.
   std::optional<std::int32_t> eos() const noexcept { return eos_; }
+  /// How many bytes of a prompt the vocabulary cannot say.
+  std::size_t count_unknown(std::string_view text) const;
   /// Whether generation ends at this token: the file's end tokens and the known families'
   /// end-of-turn.
   bool is_end(std::int32_t id) const noexcept;

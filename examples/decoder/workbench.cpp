@@ -104,7 +104,12 @@ void check_context(const Workbench& bench, std::size_t prompt, std::size_t gener
                 " or less");
 }
 
-std::string prompt_note(const Workbench& bench, bool is_chat, bool is_raw) {
+std::string prompt_note(const Workbench& bench, const std::string& prompt, bool is_chat,
+                        bool is_raw) {
+  const std::size_t unknown = bench.tokenizer.count_unknown(prompt);
+  if (unknown != 0)
+    return "The model has no token for " + std::to_string(unknown) +
+           " bytes of the prompt, so it does not see them.";
   if (is_chat || is_raw || chat_template_of(bench.model.file()) != ChatTemplate::unknown) return {};
   return "The model's chat template is of a family that is not known here, so the prompt is "
          "taken as it is.";

@@ -58,9 +58,10 @@ std::span<const float> read_tokens(Workbench& bench, Sequence& sequence,
 /// Throws Error when a run of so many tokens does not fit the model's context.
 void check_context(const Workbench& bench, std::size_t prompt, std::size_t generated);
 
-/// What to tell about a prompt that encode_prompt does not put into the model's template, though it
-/// has one; empty: nothing.
-std::string prompt_note(const Workbench& bench, bool is_chat, bool is_raw);
+/// What to tell about a prompt: that the model has a chat template which encode_prompt does not
+/// know, or no token for some of the prompt's characters; empty: nothing.
+std::string prompt_note(const Workbench& bench, const std::string& prompt, bool is_chat,
+                        bool is_raw);
 
 /// Tokens of a prompt: in the chat template where its family is known (or it is asked for), else as
 /// it is.

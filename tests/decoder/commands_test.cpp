@@ -131,9 +131,17 @@ TEST_CASE("without a model the reasoner executes its program to the right answer
   CHECK(forgetful.output.find("R00 ? c c=9") == std::string::npos);
 }
 
+TEST_CASE("characters that the reasoner has no symbol for are told of", "[commands]") {
+  const Workplace place;
+  const Outcome outcome = place.run("generate -n 4 -p 'a=3 | what?'");
+  CHECK(outcome.status == 0);
+  CHECK(outcome.errors.find("no token for ") != std::string::npos);
+  CHECK(place.run("generate -n 4 -p 'a=3 | '").errors.empty());
+}
+
 TEST_CASE("help explains every command", "[commands]") {
   const Workplace place;
-  for (const char* command : {"", "generate", "compare", "bench", "perplexity"}) {
+  for (const char* command : {"", "generate", "compare", "bench", "perplexity", "replay"}) {
     const Outcome outcome = place.run(std::string(command) + " --help");
     CHECK(outcome.status == 0);
     CHECK(outcome.errors.empty());
@@ -308,6 +316,40 @@ TEST_CASE("a budget too small for one point of a bench is refused before any is 
   check_refused(
       place.run("bench -m tiny.gguf -c 400000,4 -n 4 --budget 25% --json b.json", "timeout 20"),
       "budget of 2 tokens");
+}
+
+TEST_CASE("what generate records is replayed under policies", "[commands]") {
+  const Workplace place;
+  REQUIRE(place.run("generate -m tiny.gguf -p ABCABC -n 200 --record r.safetensors").status == 0);
+  const Outcome outcome = place.run(
+      "replay r.safetensors --policy none,h2o,supersession -b 20%,50% --json r.json "
+      "--report r.html");
+  INFO(outcome.errors);
+  REQUIRE(outcome.status == 0);
+  const json results = place.read_json("r.json");
+  REQUIRE(results.at("runs").size() == 6);
+  CHECK(results.at("recording").at("prompt_tokens") == 6);
+  for (const json& run : results.at("runs")) {
+    const double lost = run.at("lost_mass"), error = run.at("output_error");
+    CHECK((run.at("policy") == "none" ? lost < 1e-6 : lost > 0.01));
+    CHECK((run.at("policy") == "none" ? error < 1e-6 : error > 0.001));
+  }
+  CHECK(results.at("runs").at(4).at("lost_mass") < results.at("runs").at(1).at("lost_mass"));
+  CHECK(outcome.output.find("H2O") != std::string::npos);
+  CHECK(place.read("r.html").find("Output error by layer, budget 50%") != std::string::npos);
+}
+
+TEST_CASE("what cannot be recorded or replayed is refused in one line", "[commands]") {
+  const Workplace place;
+  check_refused(place.run("generate -m tiny.gguf -p ABC -n 3 --policy h2o --record r.safetensors"),
+                "leave --policy out");
+  CHECK_FALSE(place.has("r.safetensors"));
+  check_refused(place.run("replay tiny.gguf"), "tiny.gguf: is no safetensors file");
+  check_refused(place.run("replay missing.safetensors"), "cannot open it");
+  REQUIRE(place.run("generate -m tiny.gguf -p ABC -n 30 --record r.safetensors").status == 0);
+  check_refused(place.run("replay r.safetensors --policy h3o"), "h3o");
+  check_refused(place.run("replay r.safetensors -b 0"), "--budget 0");
+  check_refused(place.run("replay r.safetensors -b 101%"), "--budget 101%");
 }
 
 TEST_CASE("one token has figures", "[commands]") {

@@ -1,3 +1,5 @@
+#include "file_mapping.hpp"
+
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -5,13 +7,13 @@
 
 #include <cerrno>
 #include <cstring>
+#include <string>
 #include <utility>
 
-#include "gguf.hpp"
+#include "error.hpp"
 #include "one_line.hpp"
 
-namespace decoder::gguf {
-
+namespace decoder {
 namespace {
 
 /// Closes a file descriptor at the end of its scope.
@@ -41,15 +43,15 @@ class Descriptor {
 std::size_t regular_file_size(const std::filesystem::path& path, int descriptor) {
   struct stat status {};
   if (::fstat(descriptor, &status) != 0) fail_with_errno(path, "inspect");
-  if (S_ISDIR(status.st_mode)) fail(path, "is a directory; name the .gguf file inside it");
-  if (!S_ISREG(status.st_mode)) fail(path, "is not a regular file; give a .gguf file");
-  if (status.st_size == 0) fail(path, "is empty; download the model again");
+  if (S_ISDIR(status.st_mode)) fail(path, "is a directory; name the file inside it");
+  if (!S_ISREG(status.st_mode)) fail(path, "is not a regular file");
+  if (status.st_size == 0) fail(path, "is empty");
   return static_cast<std::size_t>(status.st_size);
 }
 
 }  // namespace
 
-Mapping::Mapping(const std::filesystem::path& path) {
+FileMapping::FileMapping(const std::filesystem::path& path) {
   // Non-blocking, or a named pipe would keep us waiting for a writer before it is refused.
   const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (file.get() < 0) fail_with_errno(path, "open");
@@ -60,20 +62,20 @@ Mapping::Mapping(const std::filesystem::path& path) {
   is_mapped_ = true;
 }
 
-Mapping::Mapping(Mapping&& other) noexcept
+FileMapping::FileMapping(FileMapping&& other) noexcept
     : data_(std::exchange(other.data_, nullptr)),
       size_(std::exchange(other.size_, 0)),
       is_mapped_(std::exchange(other.is_mapped_, false)) {}
 
-Mapping& Mapping::operator=(Mapping&& other) noexcept {
+FileMapping& FileMapping::operator=(FileMapping&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
   std::swap(is_mapped_, other.is_mapped_);
   return *this;
 }
 
-Mapping::~Mapping() {
+FileMapping::~FileMapping() {
   if (is_mapped_) ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
-}  // namespace decoder::gguf
+}  // namespace decoder

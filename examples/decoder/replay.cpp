@@ -1,0 +1,235 @@
+#include "replay.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "interrupt.hpp"
+#include "progress.hpp"
+
+namespace decoder {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::size_t largest_chunk = 64;
+// Halves of keys and queries move a log-sum-exp by less; another scale or rotation by far more.
+constexpr float lse_tolerance = 0.25f;
+constexpr float lse_relative_tolerance = 0.02f;
+
+Pruner pruner_of(const Recording& recording, const ReplayChoice& choice) {
+  return make_pruner(choice.policy,
+                     {.budget = choice.tokens,
+                      .pinned = choice.is_pinned ? recording.prompt_tokens() : 0,
+                      .rope_frequencies = recording.rope_frequencies()},
+                     recording.model());
+}
+
+double distance(const float* a, const float* b, std::size_t count) {
+  double sum = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const double apart = static_cast<double>(a[i]) - static_cast<double>(b[i]);
+    sum += apart * apart;
+  }
+  return std::sqrt(sum);
+}
+
+double length(const float* a, std::size_t count) {
+  double sum = 0;
+  for (std::size_t i = 0; i < count; ++i)
+    sum += static_cast<double>(a[i]) * static_cast<double>(a[i]);
+  return std::sqrt(sum);
+}
+
+/// Mean over heads of the attention that a pruned cache has no longer.
+double lost_mass(const float* whole, const float* pruned, std::size_t heads) {
+  double lost = 0;
+  for (std::size_t h = 0; h < heads; ++h) {
+    lost += std::clamp(-std::expm1(static_cast<double>(pruned[h]) - static_cast<double>(whole[h])),
+                       0.0, 1.0);
+  }
+  return lost / static_cast<double>(heads);
+}
+
+}  // namespace
+
+ReplayedPolicy::ReplayedPolicy(const Recording& recording, const ReplayChoice& choice,
+                               CacheType type)
+    : choice_(choice),
+      cache_(recording.model(), type,
+             choice.policy == "none" ? recording.tokens()
+                                     : std::min(choice.tokens, recording.tokens())),
+      pruner_(pruner_of(recording, choice)),
+      losses_(recording.model().layers) {}
+
+json ReplayedPolicy::results(std::size_t tokens) const {
+  json kept = json::array(), mass = json::array(), output = json::array();
+  LayerLoss all;
+  const double count = static_cast<double>(tokens);
+  for (const LayerLoss& layer : losses_) {
+    kept.push_back(layer.kept / count);
+    mass.push_back(layer.mass / count);
+    output.push_back(layer.output / count);
+    all.kept += layer.kept;
+    all.mass += layer.mass;
+    all.output += layer.output;
+  }
+  const double layers = count * static_cast<double>(losses_.size());
+  return {{"policy", choice_.policy},
+          {"label", policy_label(choice_.policy)},
+          {"budget", choice_.budget},
+          {"budget_tokens", choice_.tokens},
+          {"pinned", choice_.is_pinned},
+          {"kept_share", all.kept / layers},
+          {"lost_mass", all.mass / layers},
+          {"output_error", all.output / layers},
+          {"layers", {{"kept_share", kept}, {"lost_mass", mass}, {"output_error", output}}}};
+}
+
+Replay::Replay(const Recording& recording, std::span<const ReplayChoice> choices, CacheType type,
+               unsigned threads)
+    : recording_(recording),
+      model_(recording.model()),
+      pool_(threads),
+      attention_(model_, pool_),
+      whole_(model_, type, recording.tokens()) {
+  for (const ReplayChoice& choice : choices)
+    policies_.push_back(std::make_unique<ReplayedPolicy>(recording, choice, type));
+}
+
+void Replay::run() {
+  Progress progress("Replaying", recording_.tokens());
+  for (std::size_t first = 0; first < recording_.tokens() && !is_interrupted();) {
+    const std::size_t tokens = chunk_at(first);
+    step(first, tokens);
+    first += tokens;
+    progress.advance(tokens);
+  }
+}
+
+/// A prompt goes in chunks that every policy can make room for, the rest token by token.
+std::size_t Replay::chunk_at(std::size_t first) const {
+  if (first >= recording_.prompt_tokens()) return 1;
+  std::size_t tokens = std::min(largest_chunk, recording_.prompt_tokens() - first);
+  for (const auto& policy : policies_) {
+    if (!policy->pruner()) continue;
+    const lethe::PrunerConfig& config = policy->pruner().config();
+    tokens = std::min(tokens, lethe::slack_tokens(config.slack_ratio, config.capacity));
+  }
+  return tokens;
+}
+
+void Replay::step(std::size_t first, std::size_t tokens) {
+  tasks_.assign(1, {.cache = &whole_, .tokens = tokens, .first_row = 0, .observed = false});
+  for (const auto& policy : policies_) {
+    policy->pruner().make_room(policy->cache(), tokens, {});
+    tasks_.push_back({.cache = &policy->cache(),
+                      .tokens = tokens,
+                      .first_row = tasks_.size() * tokens,
+                      .observed = static_cast<bool>(policy->pruner())});
+  }
+  attended_.resize(tasks_.size() * tokens * model_.heads * model_.head_dim);
+  for (std::size_t layer = 0; layer < model_.layers; ++layer) {
+    load(layer, first, tokens);
+    append(whole_, layer, tokens);
+    for (const auto& policy : policies_) append(policy->cache(), layer, tokens);
+    attention_.run(layer, tasks_, queries_.data(), attended_.data());
+    if (recording_.has_lse()) check_lse(layer, first, tokens);
+    for (std::size_t i = 1; i < tasks_.size(); ++i) observe(layer, i, tokens);
+    if (first >= recording_.prompt_tokens()) judge(layer, first, tokens);
+  }
+  for (const auto& policy : policies_) policy->pruner().commit();
+  if (first >= recording_.prompt_tokens()) judged_ += tokens;
+}
+
+/// Keys and values as recorded; queries scaled and padded, once for each task.
+void Replay::load(std::size_t layer, std::size_t first, std::size_t tokens) {
+  const std::size_t channels = whole_.channels(), head_dim = model_.head_dim;
+  const std::size_t row = std::size_t{model_.heads} * head_dim;
+  const std::size_t kv_row = std::size_t{model_.kv_heads} * head_dim;
+  const std::size_t padded = tokens * model_.heads * channels;
+  queries_.assign(tasks_.size() * padded, 0.0f);
+  keys_.resize(tokens * kv_row);
+  values_.resize(tokens * kv_row);
+  std::vector<float> query(row);
+  for (std::size_t t = 0; t < tokens; ++t) {
+    recording_.read_keys(layer, first + t, std::span(keys_).subspan(t * kv_row, kv_row));
+    recording_.read_values(layer, first + t, std::span(values_).subspan(t * kv_row, kv_row));
+    recording_.read_queries(layer, first + t, query);
+    for (std::size_t i = 0; i < row; ++i)
+      queries_[(t * model_.heads + i / head_dim) * channels + i % head_dim] =
+          query[i] * recording_.scale();
+  }
+  for (std::size_t task = 1; task < tasks_.size(); ++task)
+    std::copy_n(queries_.begin(), padded,
+                queries_.begin() + static_cast<std::ptrdiff_t>(task * padded));
+}
+
+void Replay::append(KVCache& cache, std::size_t layer, std::size_t tokens) {
+  const std::size_t slot = cache.extend(layer, tokens);
+  for (std::size_t t = 0; t < tokens; ++t) {
+    for (std::size_t head = 0; head < model_.kv_heads; ++head) {
+      const std::size_t at = (t * model_.kv_heads + head) * model_.head_dim;
+      float key[kernels::max_head_dim] = {};
+      float value[kernels::max_head_dim] = {};
+      std::copy_n(&keys_[at], model_.head_dim, key);
+      std::copy_n(&values_[at], model_.head_dim, value);
+      cache.store(layer, head, slot + t, key, value);
+    }
+  }
+}
+
+void Replay::observe(std::size_t layer, std::size_t task, std::size_t tokens) {
+  if (!tasks_[task].observed) return;
+  const ObservedAttention seen = attention_.observed(task);
+  policies_[task - 1]->pruner().observe(layer, {.data = seen.data,
+                                                .heads = model_.heads,
+                                                .queries = tokens,
+                                                .columns = seen.columns,
+                                                .head_stride = seen.head_stride,
+                                                .query_stride = seen.token_stride});
+}
+
+void Replay::judge(std::size_t layer, std::size_t first, std::size_t tokens) {
+  const std::size_t heads = model_.heads;
+  const std::size_t row = heads * model_.head_dim;
+  const double held = static_cast<double>(first + tokens);
+  for (std::size_t i = 0; i < policies_.size(); ++i) {
+    LayerLoss& loss = policies_[i]->losses()[layer];
+    for (std::size_t t = 0; t < tokens; ++t) {
+      const std::size_t other = (i + 1) * tokens + t;
+      const float* whole = &attended_[t * row];
+      const double size = length(whole, row);
+      const double apart = distance(whole, &attended_[other * row], row);
+      loss.kept += static_cast<double>(policies_[i]->cache().size(layer)) / held;
+      loss.mass += lost_mass(&attention_.lse()[t * heads], &attention_.lse()[other * heads], heads);
+      loss.output += size > 0 ? apart / size : 0;
+    }
+  }
+}
+
+void Replay::check_lse(std::size_t layer, std::size_t first, std::size_t tokens) const {
+  std::vector<float> recorded(model_.heads);
+  for (std::size_t t = 0; t < tokens; ++t) {
+    recording_.read_lse(layer, first + t, recorded);
+    for (std::size_t head = 0; head < model_.heads; ++head) {
+      const float found = attention_.lse()[t * model_.heads + head];
+      const float most = lse_tolerance + lse_relative_tolerance * std::abs(found);
+      if (std::abs(found - recorded[head]) <= most) continue;
+      throw recording_.error("layer " + std::to_string(layer) + ", token " +
+                             std::to_string(first + t) + ", head " + std::to_string(head) +
+                             ": the recorded log-sum-exp is " + std::to_string(recorded[head]) +
+                             ", queries and keys give " + std::to_string(found) +
+                             ": record both rotated, the queries not yet scaled, without a mask "
+                             "but the causal one");
+    }
+  }
+}
+
+json Replay::results() const {
+  json all = json::array();
+  for (const auto& policy : policies_) all.push_back(policy->results(judged_));
+  return all;
+}
+
+}  // namespace decoder
