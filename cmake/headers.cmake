@@ -29,6 +29,8 @@ set(LETHE_HEADERS
     lethe/unit_keys.hpp
     lethe/score/adaptor.hpp
     lethe/score/step_rows.hpp
+    lethe/score/neighbour_pool.hpp
+    lethe/score/window_rows.hpp
     lethe/head_rows.hpp
     lethe/budget/total.hpp
     lethe/score/decayed_maximum.hpp
