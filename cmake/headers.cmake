@@ -47,6 +47,7 @@ set(LETHE_HEADERS
     lethe/score/time_stamp.hpp
     lethe/score/supersession.hpp
     lethe/score/window.hpp
+    lethe/score/window_shift.hpp
     lethe/score/rules/key_difference.hpp
     lethe/score/rules/key_norm.hpp
     lethe/score/rules/lag.hpp
@@ -54,6 +55,7 @@ set(LETHE_HEADERS
     lethe/score/rules/value_size.hpp
     lethe/score/weighted.hpp
     lethe/budget/breakpoint.hpp
+    lethe/budget/dispersion.hpp
     lethe/budget/entropy.hpp
     lethe/budget/hoyer.hpp
     lethe/budget/layer_shares.hpp

@@ -157,6 +157,8 @@ TEST_CASE("policies that look at attention in other ways") {
   check<policies::RaaS>(lethe::RaaSConfig{.budget = 60}, {.least = 60, .most = 60});
   check<policies::MorphKV>(lethe::MorphKVConfig{.window = 12}, {.recent_tokens = 12});
   check<policies::RPC>(lethe::RPCConfig{.window = 12}, {.recent_tokens = 12});
+  check<policies::CAKE>(lethe::CAKEConfig{.heads = heads, .total = 160, .window = 16},
+                        {.recent_tokens = 16, .least = 40, .most = 95});
   check<policies::ChunkKV>(lethe::ChunkKVConfig{.chunk = 10, .window = 12},
                            {.recent_tokens = 12, .least = 74, .most = 84});
   const lethe::BlockH2OConfig blocks{.block = 8, .first_tokens = 8, .recent_tokens = 16};

@@ -36,6 +36,15 @@ Pruner make_rpc(const Recipe& recipe) {
   return Pruner(policies::RPC(recipe.config(), {.window = window}));
 }
 
+/// What a round leaves in all layers; a layer's cap is the budget, so none gets more than that.
+Pruner make_cake(const Recipe& recipe) {
+  const lethe::PrunerConfig config = recipe.config_of_groups();
+  const std::size_t kept = lethe::kept_at_bound(config.slack_ratio, config.capacity);
+  return Pruner(policies::CAKE(config, {.heads = recipe.model.heads,
+                                        .total = config.layers * kept,
+                                        .window = recipe.window(lethe::CAKEConfig{}.window)}));
+}
+
 Pruner make_chunkkv(const Recipe& recipe) {
   const lethe::ChunkKVConfig published;
   return Pruner(policies::ChunkKV(recipe.config(), {.chunk = recipe.window(published.chunk),
@@ -53,6 +62,7 @@ constexpr std::array entries{PolicyEntry{{"tova", "TOVA"}, make<policies::TOVA>}
                              PolicyEntry{{"gkv", "G-KV"}, make_gkv},
                              PolicyEntry{{"morphkv", "MorphKV"}, make_morphkv},
                              PolicyEntry{{"rpc", "RPC"}, make_rpc},
+                             PolicyEntry{{"cake", "CAKE"}, make_cake},
                              PolicyEntry{{"chunkkv", "ChunkKV"}, make_chunkkv},
                              PolicyEntry{{"lazyeviction", "LazyEviction"}, make_lazyeviction},
                              PolicyEntry{{"raas", "RaaS"}, make<policies::RaaS>},

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "lethe/plan.hpp"
+#include "lethe/score.hpp"
 #include "lethe/selection.hpp"
 #include "lethe/sparsity.hpp"
 
@@ -30,6 +31,8 @@ struct LayerScores {
   /// The most tokens that may stay.
   std::size_t limit = 0;
   MassSummary summary{};
+  /// Of the scorer's window, groups summed; for allocators that say reads_window, else zeros.
+  WindowStatistics window{};
   /// Work space of scores.size() + 1 entries each.
   std::span<std::uint32_t> keys{};
   std::span<std::uint32_t> scratch{};
@@ -48,7 +51,8 @@ struct Budget {
   Cut cut{};
 };
 
-/// Decides each layer by itself.
+/// Decides each layer by itself. One that says `reads_window = true` is told LayerScores::window,
+/// and wants a WindowScorer.
 template <class Allocator>
 concept BudgetAllocator = std::copyable<Allocator> &&
     requires(const Allocator& allocator, const LayerScores& layer) {
@@ -77,6 +81,12 @@ struct Claim {
 };
 
 namespace detail {
+
+/// An allocator that wants LayerScores::window.
+template <class Allocator>
+concept ReadsWindow = requires {
+  Allocator::reads_window;
+};
 
 /// An allocator's weight, or 0 for one that means nothing.
 [[nodiscard]] inline double usable_weight(double weight) {

@@ -31,6 +31,7 @@ struct LayerJob {
   std::size_t prefix_tokens = 0;
   Protection protection{};
   MassSummary summary{};
+  WindowStatistics window{};
   Budget budget{};
   bool forced = false;
   Outcome outcome = Outcome::pruned;
@@ -138,6 +139,7 @@ class Planner {
             .protected_tokens = job.protected_tokens,
             .limit = job.limit,
             .summary = job.summary,
+            .window = job.window,
             .keys = keys_,
             .scratch = scratch_};
   }

@@ -37,6 +37,10 @@ namespace lethe {
 /// Scorer turns mass into scores, Allocator says how many tokens a layer keeps.
 template <TokenScorer Scorer, BudgetAllocator Allocator>
 class Pruner {
+  static_assert(!detail::ReadsWindow<Allocator> || WindowScorer<Scorer>,
+                "this budget reads LayerScores::window: it needs a scorer with "
+                "scorer.window_statistics(layer, group, positions), as WindowShift has");
+
  public:
   /// Throws std::invalid_argument naming the setting that cannot be, its value and the remedy.
   Pruner(const PrunerConfig& config, const PolicySettings& policy,

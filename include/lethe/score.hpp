@@ -64,6 +64,22 @@ concept CacheReadingScorer = requires(Scorer scorer, const Cache& cache, std::si
   scorer.read(cache, index, index, positions);
 };
 
+/// How the attention of a window of recent queries lay on the tokens before the window.
+struct WindowStatistics {
+  /// -sum a log a of the mean a that a token got: the more tokens share it, the larger.
+  double entropy = 0;
+  /// Sum over the tokens of the variance over the queries: the more it moved, the larger.
+  double variance = 0;
+};
+
+/// A scorer that can say so of a (layer, group), for budgets that ask (BudgetAllocator). positions
+/// has one entry a token.
+template <class Scorer>
+concept WindowScorer = requires(Scorer scorer, std::size_t index,
+                                std::span<const Position> positions) {
+  { scorer.window_statistics(index, index, positions) } -> std::same_as<WindowStatistics>;
+};
+
 namespace detail {
 
 /// A scorer that wants to be shown the cache (CacheReadingScorer).

@@ -1,5 +1,14 @@
-// Does not compile: the message must name what the cache lacks, or has with another signature.
+// Does not compile: the message must name what the cache lacks, or has with another signature, or
+// what the scorer lacks that a budget asks for.
+#include <lethe/budget/dispersion.hpp>
 #include <lethe/lethe.hpp>
+#include <lethe/score/window_shift.hpp>
+
+#if defined(LACKS_WINDOW_STATISTICS)
+using Scorer = lethe::WindowMass;
+#else
+using Scorer = lethe::WindowShift;
+#endif
 
 struct Cache {
 #if !defined(LACKS_LAYERS)
@@ -23,4 +32,7 @@ int main() {
   lethe::policies::Lethe pruner{{.layers = 1, .capacity = 64}};
   Cache cache;
   pruner.make_room(cache, 1);
+  lethe::Pruner<Scorer, lethe::DispersionBudget> shared{
+      {.layers = 1, .capacity = 64}, {}, {}, {.total = 50}};
+  shared.make_room(cache, 1);
 }

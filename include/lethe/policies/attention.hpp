@@ -1,4 +1,4 @@
-/// Policies that look at attention in other ways: LazyEviction, RaaS, MorphKV, RPC, ChunkKV,
+/// Policies that look at attention in other ways: LazyEviction, RaaS, MorphKV, RPC, CAKE, ChunkKV,
 /// block-granular H2O. Included by name.
 #pragma once
 
@@ -6,6 +6,7 @@
 #include <cstddef>
 
 #include "lethe/budget.hpp"
+#include "lethe/budget/dispersion.hpp"
 #include "lethe/budget/whole_blocks.hpp"
 #include "lethe/pruner.hpp"
 #include "lethe/score/blocks.hpp"
@@ -15,6 +16,7 @@
 #include "lethe/score/recurrence.hpp"
 #include "lethe/score/time_stamp.hpp"
 #include "lethe/score/window.hpp"
+#include "lethe/score/window_shift.hpp"
 
 namespace lethe {
 
@@ -65,6 +67,25 @@ struct RPCConfig {
   bool operator==(const RPCConfig&) const = default;
 };
 
+/// Settings of policies::CAKE.
+struct CAKEConfig {
+  /// Query heads of a layer; must be given, since a variance depends on how many were summed.
+  std::size_t heads = 0;
+  /// Tokens over all layers at a round; must be given.
+  std::size_t total = 0;
+  /// Queries whose attention counts, and recent tokens always kept; the published 32.
+  std::size_t window = 32;
+  /// Neighbours averaged; 5 in the authors' program.
+  std::size_t pool = 5;
+  /// gamma: what a token's variance weighs beside its mean; the published 200.
+  float variance_weight = 200.0f;
+  /// t1 and t2, as DispersionBudget's.
+  double entropy_temperature = 1.0;
+  double variance_temperature = 1.0;
+
+  bool operator==(const CAKEConfig&) const = default;
+};
+
 /// Settings of policies::ChunkKV.
 struct ChunkKVConfig {
   /// Tokens kept in whole chunks; 0: as many as the bound allows.
@@ -94,6 +115,14 @@ struct BlockH2OConfig {
 };
 
 namespace detail {
+
+/// Query heads that a score group sums.
+[[nodiscard]] inline std::size_t heads_of_group(const PrunerConfig& pruner, std::size_t heads) {
+  const std::size_t groups = std::max<std::size_t>(pruner.groups, 1);
+  require(heads >= 1 && heads % groups == 0, "heads", heads,
+          "give the query heads of a layer, a multiple of groups");
+  return heads / groups;
+}
 
 /// Queries that scores of whole queries must hold open.
 [[nodiscard]] inline std::size_t open_queries(const PrunerConfig& pruner, std::size_t asked) {
@@ -143,6 +172,22 @@ class RPC : public Pruner<WindowMass, UniformBudget> {
       : Pruner(pruner, {.retention = {.first_tokens = 0, .recent_tokens = config.window}},
                {.window = config.window, .pool = config.pool, .pooling = Pooling::mean},
                {.budget = config.budget}) {}
+};
+
+/// CAKE (arXiv 2503.12491): mass of the last 32 queries and its variance over them; layers share a
+/// total by how widely their attention is spread and how much it moves. Published with a set for
+/// each KV head: Scope::head and as many groups.
+class CAKE : public Pruner<WindowShift, DispersionBudget> {
+ public:
+  CAKE(const PrunerConfig& pruner, const CAKEConfig& config)
+      : Pruner(pruner, {.retention = {.first_tokens = 0, .recent_tokens = config.window}},
+               {.window = config.window,
+                .pool = config.pool,
+                .variance_weight = config.variance_weight,
+                .heads = detail::heads_of_group(pruner, config.heads)},
+               {.total = config.total,
+                .entropy_temperature = config.entropy_temperature,
+                .variance_temperature = config.variance_temperature}) {}
 };
 
 /// ChunkKV (arXiv 2502.00299): SnapKV's scores, averaged over chunks that stay or go whole.

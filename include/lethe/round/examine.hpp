@@ -105,6 +105,7 @@ class Examination {
   }
 
   void examine_layer(LayerJob& job) {
+    if constexpr (ReadsWindow<Allocator>) job.window = window_of(job.layer);
     if (state_.config.scope != Scope::head) {
       return examine(job, space_.layer_scores(state_, job.layer));
     }
@@ -123,6 +124,18 @@ class Examination {
     job = neediest;
     job.protected_tokens = most_protected;
     job.prefix_tokens = most_prefix;
+  }
+
+  [[nodiscard]] WindowStatistics window_of(std::size_t layer) {
+    const bool apart = state_.config.scope == Scope::head;
+    WindowStatistics sum;
+    for (std::size_t group = 0; group < state_.config.groups; ++group) {
+      const WindowStatistics own = state_.scorer.window_statistics(
+          layer, group, state_.slots.positions(layer, apart ? group : 0));
+      sum.entropy += own.entropy;
+      sum.variance += own.variance;
+    }
+    return sum;
   }
 
   [[nodiscard]] bool ready(LayerJob& job) {
