@@ -15,6 +15,7 @@ set(LETHE_HEADERS
     lethe/cache_view.hpp
     lethe/retention.hpp
     lethe/position_order.hpp
+    lethe/rotation.hpp
     lethe/selection.hpp
     lethe/trace.hpp
     lethe/compact.hpp
