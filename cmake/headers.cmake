@@ -30,6 +30,7 @@ set(LETHE_HEADERS
     lethe/unit_keys.hpp
     lethe/score/adaptor.hpp
     lethe/score/step_rows.hpp
+    lethe/step_queries.hpp
     lethe/head_rows.hpp
     lethe/budget/total.hpp
     lethe/score/decayed_maximum.hpp
