@@ -32,6 +32,7 @@ set(LETHE_HEADERS
     lethe/score/step_rows.hpp
     lethe/step_queries.hpp
     lethe/head_rows.hpp
+    lethe/query_statistics.hpp
     lethe/budget/total.hpp
     lethe/score/decayed_maximum.hpp
     lethe/score/per_age.hpp
@@ -47,6 +48,7 @@ set(LETHE_HEADERS
     lethe/score/time_stamp.hpp
     lethe/score/supersession.hpp
     lethe/score/window.hpp
+    lethe/score/rules/expected_mass.hpp
     lethe/score/rules/key_difference.hpp
     lethe/score/rules/key_norm.hpp
     lethe/score/rules/lag.hpp
@@ -73,6 +75,7 @@ set(LETHE_HEADERS
     lethe/policies.hpp
     lethe/policies/attention.hpp
     lethe/policies/keys.hpp
+    lethe/policies/queries.hpp
     lethe/policies/values.hpp
     lethe/lethe.hpp
 )

@@ -1,0 +1,57 @@
+/// A policy that learns from queries: ExpectedAttention. Included by name.
+///
+/// It reads no mass: hand every step's queries to observe(layer, Queries), lse may be null.
+#pragma once
+
+#include <cstddef>
+
+#include "lethe/budget.hpp"
+#include "lethe/pruner.hpp"
+#include "lethe/query_statistics.hpp"
+#include "lethe/score/cache_score.hpp"
+#include "lethe/score/rules/expected_mass.hpp"
+
+namespace lethe {
+
+/// Settings of policies::ExpectedAttention.
+struct ExpectedAttentionConfig {
+  /// How the cache's rows lie; must be given.
+  HeadShape heads{};
+  /// The query heads, and how queries and keys turn; must be given.
+  QueryHeads queries{};
+  /// Tokens a layer keeps at a round; 0: as many as the bound allows.
+  std::size_t budget = 0;
+  /// Sinks, whose queries do not count; the published 4.
+  std::size_t first_tokens = 4;
+  /// As RandomAttention's; none is published.
+  std::size_t recent_tokens = 32;
+  /// Positions to come that are expected; the published 512.
+  std::size_t horizon = 512;
+  /// Added to the expected share of attention before it is weighed by |v|; the published 0.
+  float epsilon = 0.0f;
+
+  bool operator==(const ExpectedAttentionConfig&) const = default;
+};
+
+namespace policies {
+
+/// ExpectedAttention (arXiv 2510.00636): what queries will look at if they go on as they were,
+/// times the size of its value. Published with a set for each KV head: Scope::head and as many
+/// groups.
+class ExpectedAttention : public Pruner<CacheScore<ExpectedMass>, UniformBudget> {
+ public:
+  /// Throws std::invalid_argument naming the setting that cannot be.
+  ExpectedAttention(const PrunerConfig& pruner, const ExpectedAttentionConfig& config)
+      : Pruner(pruner,
+               {.retention = {.first_tokens = config.first_tokens,
+                              .recent_tokens = config.recent_tokens}},
+               {.rule = {.queries = config.queries,
+                         .horizon = config.horizon,
+                         .first_tokens = static_cast<Position>(config.first_tokens),
+                         .epsilon = config.epsilon},
+                .heads = config.heads},
+               {.budget = config.budget}) {}
+};
+
+}  // namespace policies
+}  // namespace lethe
