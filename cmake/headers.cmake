@@ -53,6 +53,7 @@ set(LETHE_HEADERS
     lethe/score/rules/key_norm.hpp
     lethe/score/rules/lag.hpp
     lethe/score/rules/leverage.hpp
+    lethe/score/rules/trigonometric.hpp
     lethe/score/rules/value_size.hpp
     lethe/score/weighted.hpp
     lethe/budget/breakpoint.hpp

@@ -242,6 +242,8 @@ TEST_CASE("Learning from queries allocates nothing, drafts included") {
   namespace policies = lethe::policies;
   expect_none<policies::ExpectedAttention, ValuedCache>(
       config, Kind::queries, lethe::ExpectedAttentionConfig{.heads = shape, .queries = queries});
+  expect_none<policies::TriAttention, ValuedCache>(
+      config, Kind::queries, lethe::TriAttentionConfig{.heads = shape, .queries = queries});
 }
 
 TEST_CASE("Overwriting a slot allocates nothing") {

@@ -184,9 +184,12 @@ TEST_CASE("a layer's share of LAVa's total follows its entropy") {
 }
 
 TEST_CASE("policies that learn from queries") {
+  const Rule recents{.recent_tokens = 20};
   check<policies::ExpectedAttention>(
       lethe::ExpectedAttentionConfig{.heads = shape, .queries = queries, .recent_tokens = 20},
       {.first_tokens = 4, .recent_tokens = 20});
+  check<policies::TriAttention>(
+      lethe::TriAttentionConfig{.heads = shape, .queries = queries, .recent_tokens = 20}, recents);
 }
 
 TEST_CASE("settings that cannot be are refused by name") {

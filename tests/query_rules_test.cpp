@@ -13,6 +13,7 @@
 #include "lethe/pruner.hpp"
 #include "lethe/score/cache_score.hpp"
 #include "lethe/score/rules/expected_mass.hpp"
+#include "lethe/score/rules/trigonometric.hpp"
 #include "row_cache.hpp"
 
 namespace {
@@ -197,6 +198,51 @@ Row naive_expected(const NaiveHead& head, const Text& text, std::size_t horizon,
   return shares;
 }
 
+/// One query head's scores of the tokens, wave by wave.
+Row naive_waves(const NaiveHead& head, const Text& text, std::size_t query_head,
+                std::size_t offsets) {
+  const Turns& turns = text.turns;
+  const Rows queries = text.of(head.layer, query_head);
+  const Row mean = mean_of(queries);
+  Row scores(head.keys.size(), 0.0);
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    const Row key = turns.turned(head.keys[i], -static_cast<double>(head.positions[i]));
+    for (std::size_t f = 0; f < turns.each.size(); ++f) {
+      const Factor relative = turns.pair(mean, f) * std::conj(turns.pair(key, f));
+      double length = 0;
+      for (const Row& query : queries) {
+        length += std::abs(turns.pair(query, f)) / static_cast<double>(queries.size());
+      }
+      for (std::size_t o = 0; o < offsets; ++o) {
+        const double distance = static_cast<double>(head.positions.back()) +
+                                std::ldexp(1.0, int(o)) - static_cast<double>(head.positions[i]);
+        scores[i] += std::abs(relative) * std::cos(turns.angle(f, distance) + std::arg(relative)) /
+                     double(offsets);
+      }
+      scores[i] += (length - std::abs(turns.pair(mean, f))) * std::abs(turns.pair(key, f));
+    }
+    for (std::size_t c = 2 * turns.each.size(); c < channels; ++c) scores[i] += mean[c] * key[c];
+  }
+  return scores;
+}
+
+Row naive_trigonometric(const NaiveHead& head, const Text& text, std::size_t offsets) {
+  Row best(head.keys.size(), -1e300);
+  const auto tokens = static_cast<double>(best.size());
+  for (std::size_t h = 0; h < text.each; ++h) {
+    const Row scores = naive_waves(head, text, head.head * text.each + h, offsets);
+    const double mean = std::accumulate(scores.begin(), scores.end(), 0.0) / tokens;
+    double variance = 0;
+    for (const double score : scores) variance += (score - mean) * (score - mean) / tokens;
+    for (std::size_t i = 0; i < best.size(); ++i) {
+      best[i] = std::max(best[i], (scores[i] - mean) / std::max(std::sqrt(variance), 1e-6));
+    }
+  }
+  const double least = *std::min_element(best.begin(), best.end());
+  for (double& score : best) score -= least;
+  return best;
+}
+
 struct Setting {
   std::size_t groups = 1;
   lethe::Scope scope = lethe::Scope::layer;
@@ -356,4 +402,13 @@ TEST_CASE("expected attention is the softmax of Gaussian queries to come, times 
                                   [](const NaiveHead& head, const Text& text) {
                                     return naive_expected(head, text, 20, 9, 0.02f);
                                   });
+}
+
+TEST_CASE("waves of rotary pairs over many distances, standardised in each query head") {
+  check_rule<lethe::Trigonometric>({}, [](const NaiveHead& head, const Text& text) {
+    return naive_trigonometric(head, text, 17);
+  });
+  check_rule<lethe::Trigonometric>({.offsets = 3}, [](const NaiveHead& head, const Text& text) {
+    return naive_trigonometric(head, text, 3);
+  });
 }

@@ -212,7 +212,8 @@ RowCache make_cache(std::uint64_t seed) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("scores follow queries, and their state is whole", "", lethe::ExpectedMass) {
+TEMPLATE_TEST_CASE("scores follow queries, and their state is whole", "", lethe::ExpectedMass,
+                   lethe::Trigonometric) {
   Samples samples(334);
   const RowCache cache = make_cache(335);
   Scorer<TestType> scorer = make_scorer<TestType>();
@@ -237,7 +238,7 @@ TEMPLATE_TEST_CASE("scores follow queries, and their state is whole", "", lethe:
 }
 
 TEMPLATE_TEST_CASE("a token that is not finite shows, a query that is not does not", "",
-                   lethe::ExpectedMass) {
+                   lethe::ExpectedMass, lethe::Trigonometric) {
   Samples samples(336);
   RowCache cache = make_cache(337);
   Scorer<TestType> scorer = make_scorer<TestType>();
@@ -253,7 +254,7 @@ TEMPLATE_TEST_CASE("a token that is not finite shows, a query that is not does n
 }
 
 TEMPLATE_TEST_CASE("keys, values and queries of zeros are worth something finite", "",
-                   lethe::ExpectedMass) {
+                   lethe::ExpectedMass, lethe::Trigonometric) {
   RowCache cache(1, heads);
   for (Position position = 0; position < 9; ++position) {
     for (std::size_t head = 0; head < heads; ++head) {
@@ -272,10 +273,15 @@ TEST_CASE("settings of policies that learn from queries are refused by name") {
                     Catch::Contains("queries.heads = 3"));
   CHECK_THROWS_WITH(policies::ExpectedAttention(config, {.queries = shape}),
                     Catch::Contains("heads.kv_heads = 0"));
+  CHECK_THROWS_WITH(policies::TriAttention(config, {.heads = rows}),
+                    Catch::Contains("queries.heads = 0"));
   CHECK_THROWS_WITH(
       policies::ExpectedAttention(config, {.heads = rows, .queries = shape, .horizon = 0}),
       Catch::Contains("horizon = 0"));
   CHECK_THROWS_WITH(
       policies::ExpectedAttention(config, {.heads = rows, .queries = shape, .epsilon = -1.0f}),
       Catch::Contains("epsilon = -1"));
+  CHECK_THROWS_WITH(
+      policies::TriAttention(config, {.heads = rows, .queries = shape, .offsets = 32}),
+      Catch::Contains("offsets = 32"));
 }

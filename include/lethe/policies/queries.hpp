@@ -1,6 +1,6 @@
-/// A policy that learns from queries: ExpectedAttention. Included by name.
+/// Policies that learn from queries: ExpectedAttention, TriAttention. Included by name.
 ///
-/// It reads no mass: hand every step's queries to observe(layer, Queries), lse may be null.
+/// They read no mass: hand every step's queries to observe(layer, Queries), lse may be null.
 #pragma once
 
 #include <cstddef>
@@ -10,6 +10,7 @@
 #include "lethe/query_statistics.hpp"
 #include "lethe/score/cache_score.hpp"
 #include "lethe/score/rules/expected_mass.hpp"
+#include "lethe/score/rules/trigonometric.hpp"
 
 namespace lethe {
 
@@ -33,6 +34,18 @@ struct ExpectedAttentionConfig {
   bool operator==(const ExpectedAttentionConfig&) const = default;
 };
 
+/// Settings of policies::TriAttention.
+struct TriAttentionConfig {
+  HeadShape heads{};
+  QueryHeads queries{};
+  std::size_t budget = 0;
+  std::size_t recent_tokens = 32;
+  /// Future distances that scores are averaged over, 1, 2, 4, ...; the published 17.
+  std::size_t offsets = 17;
+
+  bool operator==(const TriAttentionConfig&) const = default;
+};
+
 namespace policies {
 
 /// ExpectedAttention (arXiv 2510.00636): what queries will look at if they go on as they were,
@@ -51,6 +64,17 @@ class ExpectedAttention : public Pruner<CacheScore<ExpectedMass>, UniformBudget>
                          .epsilon = config.epsilon},
                 .heads = config.heads},
                {.budget = config.budget}) {}
+};
+
+/// TriAttention (arXiv 2604.04921): keys that the mean query meets over many distances to come.
+/// Published with the prompt pinned, to which pin() is the way, and a set for each KV head.
+class TriAttention : public Pruner<CacheScore<Trigonometric>, UniformBudget> {
+ public:
+  TriAttention(const PrunerConfig& pruner, const TriAttentionConfig& config)
+      : Pruner(
+            pruner, {.retention = {.first_tokens = 0, .recent_tokens = config.recent_tokens}},
+            {.rule = {.queries = config.queries, .offsets = config.offsets}, .heads = config.heads},
+            {.budget = config.budget}) {}
 };
 
 }  // namespace policies
