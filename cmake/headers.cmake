@@ -48,6 +48,7 @@ set(LETHE_HEADERS
     lethe/score/time_stamp.hpp
     lethe/score/supersession.hpp
     lethe/score/window.hpp
+    lethe/score/rules/capacity.hpp
     lethe/score/rules/expected_mass.hpp
     lethe/score/rules/key_difference.hpp
     lethe/score/rules/key_norm.hpp

@@ -244,6 +244,8 @@ TEST_CASE("Learning from queries allocates nothing, drafts included") {
       config, Kind::queries, lethe::ExpectedAttentionConfig{.heads = shape, .queries = queries});
   expect_none<policies::TriAttention, ValuedCache>(
       config, Kind::queries, lethe::TriAttentionConfig{.heads = shape, .queries = queries});
+  expect_none<policies::CapKV, ValuedCache>(config, Kind::queries,
+                                            lethe::CapKVConfig{.heads = shape, .queries = queries});
 }
 
 TEST_CASE("Overwriting a slot allocates nothing") {

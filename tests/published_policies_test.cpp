@@ -190,6 +190,8 @@ TEST_CASE("policies that learn from queries") {
       {.first_tokens = 4, .recent_tokens = 20});
   check<policies::TriAttention>(
       lethe::TriAttentionConfig{.heads = shape, .queries = queries, .recent_tokens = 20}, recents);
+  check<policies::CapKV>(
+      lethe::CapKVConfig{.heads = shape, .queries = queries, .recent_tokens = 20}, recents);
 }
 
 TEST_CASE("settings that cannot be are refused by name") {

@@ -12,6 +12,7 @@
 #include "catch.hpp"
 #include "lethe/pruner.hpp"
 #include "lethe/score/cache_score.hpp"
+#include "lethe/score/rules/capacity.hpp"
 #include "lethe/score/rules/expected_mass.hpp"
 #include "lethe/score/rules/trigonometric.hpp"
 #include "row_cache.hpp"
@@ -243,6 +244,46 @@ Row naive_trigonometric(const NaiveHead& head, const Text& text, std::size_t off
   return best;
 }
 
+/// x with matrix x = right, by elimination.
+Row solved(Rows matrix, Row right) {
+  for (std::size_t c = 0; c < right.size(); ++c) {
+    for (std::size_t r = 0; r < right.size(); ++r) {
+      if (r == c) continue;
+      const double factor = matrix[r][c] / matrix[c][c];
+      for (std::size_t k = c; k < right.size(); ++k) matrix[r][k] -= factor * matrix[c][k];
+      right[r] -= factor * right[c];
+    }
+  }
+  for (std::size_t c = 0; c < right.size(); ++c) right[c] /= matrix[c][c];
+  return right;
+}
+
+Row naive_capacity(const NaiveHead& head, const Text& text, double sharpness, std::size_t horizon) {
+  Rows queries;
+  for (std::size_t h = 0; h < text.each; ++h) {
+    queries.push_back(mean_of(text.of(head.layer, head.head * text.each + h)));
+  }
+  const Row mean = text.turns.mean_turned(mean_of(queries),
+                                          distances_after(head.positions.back(), next(horizon)));
+  Rows matrix(value_channels, Row(value_channels, 0.0));
+  for (std::size_t c = 0; c < value_channels; ++c) matrix[c][c] = 1;
+  Row weights;
+  for (std::size_t i = 0; i < head.keys.size(); ++i) {
+    const double cosine = dot(head.keys[i], mean) / (norm(head.keys[i]) * norm(mean));
+    weights.push_back(std::exp(sharpness * cosine));
+    for (std::size_t a = 0; a < value_channels; ++a) {
+      for (std::size_t b = 0; b < value_channels; ++b) {
+        matrix[a][b] += weights[i] * head.values[i][a] * head.values[i][b];
+      }
+    }
+  }
+  Row scores;
+  for (std::size_t i = 0; i < head.keys.size(); ++i) {
+    scores.push_back(weights[i] * dot(head.values[i], solved(matrix, head.values[i])));
+  }
+  return scores;
+}
+
 struct Setting {
   std::size_t groups = 1;
   lethe::Scope scope = lethe::Scope::layer;
@@ -411,4 +452,13 @@ TEST_CASE("waves of rotary pairs over many distances, standardised in each query
   check_rule<lethe::Trigonometric>({.offsets = 3}, [](const NaiveHead& head, const Text& text) {
     return naive_trigonometric(head, text, 3);
   });
+}
+
+TEST_CASE("capacity is the leverage of values, weighed by what the mean query looks for") {
+  check_rule<lethe::Capacity>({}, [](const NaiveHead& head, const Text& text) {
+    return naive_capacity(head, text, 5.0, 512);
+  });
+  check_rule<lethe::Capacity>(
+      {.sharpness = 1.5f, .horizon = 1},
+      [](const NaiveHead& head, const Text& text) { return naive_capacity(head, text, 1.5, 1); });
 }

@@ -184,7 +184,7 @@ using Scorer = lethe::CacheScore<Rule>;
 static_assert(lethe::TokenScorer<Scorer<lethe::ExpectedMass>>);
 static_assert(lethe::QueryReadingScorer<Scorer<lethe::ExpectedMass>>);
 static_assert(!lethe::detail::ReadsQueries<Scorer<lethe::KeyNorm>>);
-static_assert(policies::ExpectedAttention::reads_queries);
+static_assert(policies::CapKV::reads_queries);
 
 /// Scores of one layer's tokens.
 template <class Rule>
@@ -213,7 +213,7 @@ RowCache make_cache(std::uint64_t seed) {
 }  // namespace
 
 TEMPLATE_TEST_CASE("scores follow queries, and their state is whole", "", lethe::ExpectedMass,
-                   lethe::Trigonometric) {
+                   lethe::Trigonometric, lethe::Capacity) {
   Samples samples(334);
   const RowCache cache = make_cache(335);
   Scorer<TestType> scorer = make_scorer<TestType>();
@@ -238,7 +238,7 @@ TEMPLATE_TEST_CASE("scores follow queries, and their state is whole", "", lethe:
 }
 
 TEMPLATE_TEST_CASE("a token that is not finite shows, a query that is not does not", "",
-                   lethe::ExpectedMass, lethe::Trigonometric) {
+                   lethe::ExpectedMass, lethe::Trigonometric, lethe::Capacity) {
   Samples samples(336);
   RowCache cache = make_cache(337);
   Scorer<TestType> scorer = make_scorer<TestType>();
@@ -254,7 +254,7 @@ TEMPLATE_TEST_CASE("a token that is not finite shows, a query that is not does n
 }
 
 TEMPLATE_TEST_CASE("keys, values and queries of zeros are worth something finite", "",
-                   lethe::ExpectedMass, lethe::Trigonometric) {
+                   lethe::ExpectedMass, lethe::Trigonometric, lethe::Capacity) {
   RowCache cache(1, heads);
   for (Position position = 0; position < 9; ++position) {
     for (std::size_t head = 0; head < heads; ++head) {
@@ -269,12 +269,12 @@ TEMPLATE_TEST_CASE("keys, values and queries of zeros are worth something finite
 TEST_CASE("settings of policies that learn from queries are refused by name") {
   const lethe::PrunerConfig config{.layers = layers, .capacity = 64};
   const lethe::QueryHeads three{.heads = 3};
-  CHECK_THROWS_WITH(policies::ExpectedAttention(config, {.heads = rows, .queries = three}),
-                    Catch::Contains("queries.heads = 3"));
   CHECK_THROWS_WITH(policies::ExpectedAttention(config, {.queries = shape}),
                     Catch::Contains("heads.kv_heads = 0"));
   CHECK_THROWS_WITH(policies::TriAttention(config, {.heads = rows}),
                     Catch::Contains("queries.heads = 0"));
+  CHECK_THROWS_WITH(policies::CapKV(config, {.heads = rows, .queries = three}),
+                    Catch::Contains("queries.heads = 3"));
   CHECK_THROWS_WITH(
       policies::ExpectedAttention(config, {.heads = rows, .queries = shape, .horizon = 0}),
       Catch::Contains("horizon = 0"));
@@ -284,4 +284,6 @@ TEST_CASE("settings of policies that learn from queries are refused by name") {
   CHECK_THROWS_WITH(
       policies::TriAttention(config, {.heads = rows, .queries = shape, .offsets = 32}),
       Catch::Contains("offsets = 32"));
+  CHECK_THROWS_WITH(policies::CapKV(config, {.heads = rows, .queries = shape, .sharpness = 81.0f}),
+                    Catch::Contains("sharpness = 81"));
 }

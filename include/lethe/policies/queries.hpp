@@ -1,4 +1,4 @@
-/// Policies that learn from queries: ExpectedAttention, TriAttention. Included by name.
+/// Policies that learn from queries: ExpectedAttention, TriAttention, CapKV. Included by name.
 ///
 /// They read no mass: hand every step's queries to observe(layer, Queries), lse may be null.
 #pragma once
@@ -9,6 +9,7 @@
 #include "lethe/pruner.hpp"
 #include "lethe/query_statistics.hpp"
 #include "lethe/score/cache_score.hpp"
+#include "lethe/score/rules/capacity.hpp"
 #include "lethe/score/rules/expected_mass.hpp"
 #include "lethe/score/rules/trigonometric.hpp"
 
@@ -46,6 +47,18 @@ struct TriAttentionConfig {
   bool operator==(const TriAttentionConfig&) const = default;
 };
 
+/// Settings of policies::CapKV.
+struct CapKVConfig {
+  HeadShape heads{};
+  QueryHeads queries{};
+  std::size_t budget = 0;
+  std::size_t recent_tokens = 32;
+  /// What the cosine of key and mean query is multiplied by; the published 5.
+  float sharpness = 5.0f;
+
+  bool operator==(const CapKVConfig&) const = default;
+};
+
 namespace policies {
 
 /// ExpectedAttention (arXiv 2510.00636): what queries will look at if they go on as they were,
@@ -75,6 +88,17 @@ class TriAttention : public Pruner<CacheScore<Trigonometric>, UniformBudget> {
             pruner, {.retention = {.first_tokens = 0, .recent_tokens = config.recent_tokens}},
             {.rule = {.queries = config.queries, .offsets = config.offsets}, .heads = config.heads},
             {.budget = config.budget}) {}
+};
+
+/// CapKV (arXiv 2604.25975): values that say what no others do, among those whose keys the mean
+/// query looks for. Published with a set for each KV head.
+class CapKV : public Pruner<CacheScore<Capacity>, UniformBudget> {
+ public:
+  CapKV(const PrunerConfig& pruner, const CapKVConfig& config)
+      : Pruner(pruner, {.retention = {.first_tokens = 0, .recent_tokens = config.recent_tokens}},
+               {.rule = {.queries = config.queries, .sharpness = config.sharpness},
+                .heads = config.heads},
+               {.budget = config.budget}) {}
 };
 
 }  // namespace policies
