@@ -15,6 +15,7 @@ set(LETHE_HEADERS
     lethe/cache_view.hpp
     lethe/retention.hpp
     lethe/position_order.hpp
+    lethe/rotation.hpp
     lethe/selection.hpp
     lethe/trace.hpp
     lethe/compact.hpp
@@ -31,7 +32,9 @@ set(LETHE_HEADERS
     lethe/score/step_rows.hpp
     lethe/score/neighbour_pool.hpp
     lethe/score/window_rows.hpp
+    lethe/step_queries.hpp
     lethe/head_rows.hpp
+    lethe/query_statistics.hpp
     lethe/budget/total.hpp
     lethe/score/decayed_maximum.hpp
     lethe/score/per_age.hpp
@@ -48,10 +51,13 @@ set(LETHE_HEADERS
     lethe/score/supersession.hpp
     lethe/score/window.hpp
     lethe/score/window_shift.hpp
+    lethe/score/rules/capacity.hpp
+    lethe/score/rules/expected_mass.hpp
     lethe/score/rules/key_difference.hpp
     lethe/score/rules/key_norm.hpp
     lethe/score/rules/lag.hpp
     lethe/score/rules/leverage.hpp
+    lethe/score/rules/trigonometric.hpp
     lethe/score/rules/value_size.hpp
     lethe/score/weighted.hpp
     lethe/budget/breakpoint.hpp
@@ -75,6 +81,7 @@ set(LETHE_HEADERS
     lethe/policies.hpp
     lethe/policies/attention.hpp
     lethe/policies/keys.hpp
+    lethe/policies/queries.hpp
     lethe/policies/values.hpp
     lethe/lethe.hpp
 )

@@ -8,6 +8,7 @@
 
 #include "catch.hpp"
 #include "lethe/lethe.hpp"
+#include "lethe/policies/queries.hpp"
 #include "naive/random.hpp"
 
 namespace {
@@ -57,6 +58,14 @@ struct CountingCache {
     for (std::size_t i = 0; i < out.size(); ++i) {
       out[i] = static_cast<float>((layer + head + first * 7 + i) % 11) * 0.1f;
     }
+  }
+};
+
+/// One whose values are read as its keys are.
+struct ValuedCache : CountingCache {
+  void read_values(std::size_t layer, std::size_t head, std::size_t first,
+                   std::span<float> out) const {
+    read_keys(layer, head, first, out);
   }
 };
 
@@ -170,9 +179,9 @@ lethe::PrunerConfig config_for(Kind kind, lethe::Scope scope) {
 }
 
 /// Construction and copies may allocate; nothing that follows them may.
-template <class Policy, class Cache = CountingCache>
-void expect_none(const lethe::PrunerConfig& config, Kind kind) {
-  Policy pruner{config};
+template <class Policy, class Cache = CountingCache, class... Settings>
+void expect_none(const lethe::PrunerConfig& config, Kind kind, const Settings&... settings) {
+  Policy pruner{config, settings...};
   Cache cache;
   rows();
   half_rows();
@@ -224,6 +233,19 @@ TEMPLATE_TEST_CASE("No scope and no cap makes a policy allocate", "", lethe::pol
   lethe::PrunerConfig spread = config_for(Kind::mass, lethe::Scope::layer);
   spread.max_move_bytes = 4000;
   expect_none<TestType>(spread, Kind::mass);
+}
+
+TEST_CASE("Learning from queries allocates nothing, drafts included") {
+  const lethe::PrunerConfig config = config_for(Kind::mass, lethe::Scope::head);
+  const lethe::HeadShape shape{.kv_heads = heads, .key_dimension = dimension};
+  const lethe::QueryHeads queries{.heads = heads, .frequencies = {1.0f, 0.01f}};
+  namespace policies = lethe::policies;
+  expect_none<policies::ExpectedAttention, ValuedCache>(
+      config, Kind::queries, lethe::ExpectedAttentionConfig{.heads = shape, .queries = queries});
+  expect_none<policies::TriAttention, ValuedCache>(
+      config, Kind::queries, lethe::TriAttentionConfig{.heads = shape, .queries = queries});
+  expect_none<policies::CapKV, ValuedCache>(config, Kind::queries,
+                                            lethe::CapKVConfig{.heads = shape, .queries = queries});
 }
 
 TEST_CASE("Overwriting a slot allocates nothing") {

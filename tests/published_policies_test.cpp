@@ -9,6 +9,7 @@
 #include "catch.hpp"
 #include "lethe/policies/attention.hpp"
 #include "lethe/policies/keys.hpp"
+#include "lethe/policies/queries.hpp"
 #include "lethe/policies/values.hpp"
 #include "row_cache.hpp"
 
@@ -21,6 +22,8 @@ using Positions = std::vector<Position>;
 constexpr std::size_t layers = 2, heads = 2, channels = 8, capacity = 96;
 const lethe::HeadShape shape{.kv_heads = heads, .key_dimension = channels};
 const lethe::KeyShape keys{.kv_heads = heads, .head_dimension = channels, .frequencies = {}};
+constexpr std::size_t query_heads = 2 * heads;
+const lethe::QueryHeads queries{.heads = query_heads, .frequencies = {1.0f, 0.1f, 0.01f, 0.001f}};
 
 /// What a round at the bound must leave.
 struct Rule {
@@ -49,8 +52,16 @@ struct Run {
       const std::vector<float> mass = samples.mass(heads * tokens);
       pruner.observe(layer,
                      lethe::Mass<float>{.data = mass.data(), .groups = heads, .columns = tokens});
+      if constexpr (Policy::reads_queries) observe_queries(layer);
     }
     pruner.commit();
+  }
+
+  void observe_queries(std::size_t layer) {
+    const std::vector<float> query = samples.row(query_heads * channels, -1.0f, 2.0f);
+    pruner.observe(layer,
+                   lethe::Queries<float>{
+                       .data = query.data(), .heads = query_heads, .head_dimension = channels});
   }
 
   Policy pruner;
@@ -172,6 +183,17 @@ TEST_CASE("a layer's share of LAVa's total follows its entropy") {
       policies::LAVa(config_of(lethe::Scope::layer), {.heads = shape, .total = 100, .window = 8}));
   for (std::size_t step = 0; step < 200; ++step) run.make_room(), run.append();
   CHECK(run.cache.size(0) + run.cache.size(1) <= 100 + 100 / 8 + 2);
+}
+
+TEST_CASE("policies that learn from queries") {
+  const Rule recents{.recent_tokens = 20};
+  check<policies::ExpectedAttention>(
+      lethe::ExpectedAttentionConfig{.heads = shape, .queries = queries, .recent_tokens = 20},
+      {.first_tokens = 4, .recent_tokens = 20});
+  check<policies::TriAttention>(
+      lethe::TriAttentionConfig{.heads = shape, .queries = queries, .recent_tokens = 20}, recents);
+  check<policies::CapKV>(
+      lethe::CapKVConfig{.heads = shape, .queries = queries, .recent_tokens = 20}, recents);
 }
 
 TEST_CASE("settings that cannot be are refused by name") {

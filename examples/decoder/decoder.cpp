@@ -92,7 +92,7 @@ struct Decoder::State {
   std::size_t rows = 0;
   std::size_t channels = 0;              // of a cache row
   std::vector<float> residual;           // [rows][width]
-  std::vector<float> queries;            // [rows][heads][head_dim], as the matrix gives them
+  std::vector<float> queries;            // [rows][heads][head_dim]: rotated in place
   std::vector<float> keys;               // [rows][kv_heads][head_dim]
   std::vector<float> values;             // [rows][kv_heads][head_dim]
   std::vector<float> attention_queries;  // [rows][heads][channels]: rotated, scaled, padded
@@ -157,6 +157,14 @@ void Decoder::State::observe(std::size_t layer, std::size_t slice, Sequence& seq
                                   .columns = seen.columns,
                                   .head_stride = seen.head_stride,
                                   .query_stride = seen.token_stride});
+  if (!sequence.pruner.reads_queries()) return;
+  const std::size_t width = std::size_t{config.heads} * config.head_dim;
+  sequence.pruner.observe_queries(layer, {.data = &queries[tasks[slice].first_row * width],
+                                          .heads = config.heads,
+                                          .queries = tasks[slice].tokens,
+                                          .head_dimension = config.head_dim,
+                                          .head_stride = config.head_dim,
+                                          .query_stride = width});
 }
 
 void Decoder::State::tell(std::size_t layer, const Slice& slice) const {

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <lethe/head_rows.hpp>
 #include <lethe/pruner_config.hpp>
+#include <lethe/query_statistics.hpp>
 #include <lethe/unit_keys.hpp>
 #include <span>
 
@@ -48,11 +49,21 @@ struct Recipe {
   }
 
   [[nodiscard]] lethe::KeyShape keys() const {
-    const bool halves = model.rope_pairs == RopePairs::halves;
     return {.kv_heads = model.kv_heads,
             .head_dimension = model.head_dim,
             .frequencies = {options.rope_frequencies.begin(), options.rope_frequencies.end()},
-            .pairs = halves ? lethe::RotaryPairs::halves : lethe::RotaryPairs::neighbours};
+            .pairs = rotary_pairs()};
+  }
+
+  [[nodiscard]] lethe::QueryHeads queries() const {
+    return {.heads = model.heads,
+            .frequencies = {options.rope_frequencies.begin(), options.rope_frequencies.end()},
+            .pairs = rotary_pairs()};
+  }
+
+  [[nodiscard]] lethe::RotaryPairs rotary_pairs() const {
+    return model.rope_pairs == RopePairs::halves ? lethe::RotaryPairs::halves
+                                                 : lethe::RotaryPairs::neighbours;
   }
 };
 
@@ -75,5 +86,6 @@ struct PolicyEntry {
 [[nodiscard]] std::span<const PolicyEntry> free_policies() noexcept;
 [[nodiscard]] std::span<const PolicyEntry> key_policies() noexcept;
 [[nodiscard]] std::span<const PolicyEntry> value_policies() noexcept;
+[[nodiscard]] std::span<const PolicyEntry> query_policies() noexcept;
 
 }  // namespace decoder

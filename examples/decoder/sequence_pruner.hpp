@@ -39,6 +39,11 @@ class Pruner {
   void observe(std::size_t layer, const lethe::Probabilities<float>& seen) {
     if (self_) self_->observe(layer, seen);
   }
+  /// Returns whether the policy learns from queries, which it is then to be shown.
+  [[nodiscard]] bool reads_queries() const noexcept { return self_ && self_->reads_queries(); }
+  void observe_queries(std::size_t layer, const lethe::Queries<float>& seen) {
+    if (self_) self_->observe_queries(layer, seen);
+  }
   void commit() {
     if (self_) self_->commit();
   }
@@ -50,11 +55,18 @@ class Pruner {
     virtual void pin(std::size_t tokens) = 0;
     virtual void make_room(KVCache& cache, std::size_t tokens, const RoundReceiver& receiver) = 0;
     virtual void observe(std::size_t layer, const lethe::Probabilities<float>& seen) = 0;
+    [[nodiscard]] virtual bool reads_queries() const noexcept = 0;
+    virtual void observe_queries(std::size_t layer, const lethe::Queries<float>& seen) = 0;
     virtual void commit() = 0;
   };
 
   template <class Policy>
   struct Of final : Any {
+    static constexpr bool learns_from_queries = [] {
+      if constexpr (requires { Policy::reads_queries; }) return Policy::reads_queries;
+      return false;
+    }();
+
     explicit Of(Policy chosen) : policy(std::move(chosen)) {}
 
     [[nodiscard]] const lethe::PrunerConfig& config() const noexcept override {
@@ -68,6 +80,11 @@ class Pruner {
     }
     void observe(std::size_t layer, const lethe::Probabilities<float>& seen) override {
       policy.observe(layer, seen);
+    }
+    [[nodiscard]] bool reads_queries() const noexcept override { return learns_from_queries; }
+    void observe_queries([[maybe_unused]] std::size_t layer,
+                         [[maybe_unused]] const lethe::Queries<float>& seen) override {
+      if constexpr (learns_from_queries) policy.observe(layer, seen);
     }
     void commit() override { policy.commit(); }
 

@@ -78,11 +78,13 @@ struct Mass {
 };
 
 /// Queries as they enter attention (rotated), with the log-sum-exp of each: scored later, in one
-/// pass over the keys. data[head x head_stride + query x query_stride + channel].
+/// pass over the keys, or read by a scorer that learns from queries. data[head x head_stride +
+/// query x query_stride + channel].
 template <class Element = float>
 struct Queries {
   const Element* data = nullptr;
-  /// lse[head x lse_head_stride + query x lse_query_stride], over all that the query attended to.
+  /// lse[head x lse_head_stride + query x lse_query_stride], over all that the query attended to;
+  /// only deferred scoring reads it.
   const float* lse = nullptr;
   std::size_t heads = 1;
   std::size_t queries = 1;
@@ -92,7 +94,7 @@ struct Queries {
   std::size_t lse_head_stride = 0;
   std::size_t lse_query_stride = 1;
   std::size_t first_query = 0;
-  /// 0: 1 / sqrt(head_dimension).
+  /// Of a logit, not in the queries yet; 0: 1 / sqrt(head_dimension).
   float scale = 0.0f;
   float softcap = 0.0f;
   LogBase base = LogBase::e;
@@ -230,6 +232,14 @@ template <class Observation>
 template <class Observation>
 [[nodiscard]] Observation packed(Observation seen) {
   if (seen.query_stride == 0) seen.query_stride = seen.columns * seen.column_stride;
+  if (seen.head_stride == 0) seen.head_stride = seen.queries * seen.query_stride;
+  return seen;
+}
+
+/// The same for queries.
+template <class Element>
+[[nodiscard]] Queries<Element> packed(Queries<Element> seen) {
+  if (seen.query_stride == 0) seen.query_stride = seen.head_dimension;
   if (seen.head_stride == 0) seen.head_stride = seen.queries * seen.query_stride;
   return seen;
 }

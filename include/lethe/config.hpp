@@ -44,6 +44,7 @@
 #define LETHE_PRODUCT(a, b) ::lethe::detail::fenced_product(a, b)
 namespace lethe::detail {
 [[nodiscard]] inline float fenced_product(float a, float b) { return __arithmetic_fence(a * b); }
+[[nodiscard]] inline double fenced_product(double a, double b) { return __arithmetic_fence(a * b); }
 }  // namespace lethe::detail
 #else
 #define LETHE_PRODUCT(a, b) ((a) * (b))

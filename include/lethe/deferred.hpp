@@ -174,16 +174,13 @@ class DeferredQueries {
   }
 
   template <class Element>
-  void copy_query(const Queries<Element>& seen, std::size_t q, std::size_t slot) {
+  void copy_query(const Queries<Element>& observed, std::size_t q, std::size_t slot) {
+    const Queries<Element> seen = detail::packed(observed);
     LETHE_ASSERT(seen.data != nullptr && seen.lse != nullptr);
-    const std::size_t query_stride =
-        seen.query_stride != 0 ? seen.query_stride : seen.head_dimension;
-    const std::size_t head_stride =
-        seen.head_stride != 0 ? seen.head_stride : seen.queries * query_stride;
     const std::size_t lse_stride = seen.lse_head_stride != 0 ? seen.lse_head_stride : seen.queries;
     for (std::size_t head = 0; head < config_.heads; ++head) {
       float* out = query_row(slot, head);
-      const Element* row = seen.data + head * head_stride + q * query_stride;
+      const Element* row = seen.data + head * seen.head_stride + q * seen.query_stride;
       for (std::size_t c = 0; c < config_.head_dimension; ++c) out[c] = to_float(row[c]);
       lse_[slot * config_.heads + head] =
           detail::natural(seen.lse[head * lse_stride + q * seen.lse_query_stride], seen.base);

@@ -10,7 +10,9 @@
 #include <span>
 #include <string_view>
 
+#include "lethe/archive.hpp"
 #include "lethe/numeric.hpp"
+#include "lethe/score.hpp"
 
 namespace lethe {
 
@@ -51,6 +53,20 @@ struct HeadRows {
   [[nodiscard]] std::size_t size() const { return positions.size(); }
 };
 
+namespace detail {
+
+/// What every rule does.
+template <class Rule>
+concept ScoresRows = std::copyable<Rule> &&
+    requires(Rule rule, const HeadRows& rows, std::span<float> out) {
+  { Rule::name } -> std::convertible_to<std::string_view>;
+  { Rule::reads_keys } -> std::convertible_to<bool>;
+  { Rule::reads_values } -> std::convertible_to<bool>;
+  rule.score(rows, out);
+};
+
+}  // namespace detail
+
 /// A score for each token from the rows of its head alone: the same rows, the same scores.
 ///
 /// - reads_keys, reads_values: what is not read is not fetched.
@@ -58,13 +74,22 @@ struct HeadRows {
 /// - score(rows, out): one score a token, higher stays, in the order of rows; preferably not
 ///   negative. Tokens whose rows are not finite may get any score.
 template <class Rule>
-concept RowRule = std::copyable<Rule> &&
-    std::constructible_from<Rule, const typename Rule::Config&, const HeadShape&, std::size_t> &&
-    requires(Rule rule, const HeadRows& rows, std::span<float> out) {
-  { Rule::name } -> std::convertible_to<std::string_view>;
-  { Rule::reads_keys } -> std::convertible_to<bool>;
-  { Rule::reads_values } -> std::convertible_to<bool>;
-  rule.score(rows, out);
+concept RowRule = detail::ScoresRows<Rule> &&
+    std::constructible_from<Rule, const typename Rule::Config&, const HeadShape&, std::size_t>;
+
+/// A score for each token from the rows of its head and from the queries so far: as RowRule, but
+/// made with the ScoreShape in the place of the slots, shown queries (QueryReadingScorer), and with
+/// a state that is saved and reset as a scorer's is.
+template <class Rule>
+concept QueryRowRule = detail::ScoresRows<Rule> && QueryReadingScorer<Rule> &&
+    std::constructible_from<Rule, const typename Rule::Config&, const HeadShape&,
+                            const ScoreShape&> &&
+    requires(Rule rule, const Rule& constant, detail::StateWriter& writer,
+             detail::StateReader& reader) {
+  rule.reset();
+  Rule::archive(writer, constant);
+  Rule::archive(reader, rule);
+  { constant.valid() } -> std::same_as<bool>;
 };
 
 /// The settings of a rule that has none.

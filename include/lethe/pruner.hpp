@@ -42,6 +42,9 @@ class Pruner {
                 "scorer.window_statistics(layer, group, positions), as WindowShift has");
 
  public:
+  /// Whether the score learns from queries, so that observe(layer, Queries) is worth calling.
+  static constexpr bool reads_queries = detail::ReadsQueries<Scorer>;
+
   /// Throws std::invalid_argument naming the setting that cannot be, its value and the remedy.
   Pruner(const PrunerConfig& config, const PolicySettings& policy,
          const typename Scorer::Config& score, const typename Allocator::Config& budget)
@@ -114,11 +117,13 @@ class Pruner {
     state_.record(layer, mass);
   }
   /// Keeps queries and their log-sum-exps, to be scored against the cache's keys in a later
-  /// make_room, before anything moves. Needs PrunerConfig::deferred.
+  /// make_room, before anything moves; needs PrunerConfig::deferred. A score that reads queries
+  /// (QueryReadingScorer) is shown them too, or, without PrunerConfig::deferred, alone: lse may
+  /// then be null. Throws std::invalid_argument when sizes or counts are not as announced.
   template <class Element>
   void observe(std::size_t layer, const Queries<Element>& queries) {
     const detail::KeepSubnormals exact;
-    state_.keep_queries(layer, queries);
+    state_.record_queries(layer, queries);
   }
 
   /// The step's tokens stand, all that make_room announced: scores decay once for each. Does

@@ -80,12 +80,44 @@ concept WindowScorer = requires(Scorer scorer, std::size_t index,
   { scorer.window_statistics(index, index, positions) } -> std::same_as<WindowStatistics>;
 };
 
+/// The queries of one token in one layer of the cache.
+struct QueryShape {
+  /// Query heads.
+  std::size_t heads = 0;
+  std::size_t head_dimension = 0;
+  /// Queries that a token brings: more than one where attention layers share a layer of the cache.
+  /// Only steps whose queries may be rejected need to know.
+  std::size_t per_token = 1;
+
+  /// Floats of one query, all its heads.
+  [[nodiscard]] std::size_t width() const { return heads * head_dimension; }
+  bool operator==(const QueryShape&) const = default;
+};
+
+/// A scorer that needs queries says `reads_queries = true`, and by query_shape() what they look
+/// like. record_query(layer, position, query) shows it every query that stands, once, those of a
+/// layer in the order in which they were observed: query_shape().width() floats, head by head, as
+/// they enter attention (rotated). It may be shown none: engines need not hand them over.
+template <class Scorer>
+concept QueryReadingScorer = requires(Scorer scorer, const Scorer& constant, std::size_t layer,
+                                      Position position, std::span<const float> query) {
+  { Scorer::reads_queries } -> std::convertible_to<bool>;
+  { constant.query_shape() } -> std::same_as<QueryShape>;
+  scorer.record_query(layer, position, query);
+};
+
 namespace detail {
 
 /// A scorer that wants to be shown the cache (CacheReadingScorer).
 template <class Scorer>
 concept ReadsCache = requires {
   Scorer::reads_cache;
+};
+
+/// A scorer that wants to be shown queries (QueryReadingScorer).
+template <class Scorer>
+concept ReadsQueries = requires {
+  Scorer::reads_queries;
 };
 
 }  // namespace detail

@@ -19,6 +19,7 @@
 #include "lethe/pruner_config.hpp"
 #include "lethe/score.hpp"
 #include "lethe/slot_table.hpp"
+#include "lethe/step_queries.hpp"
 
 namespace lethe::detail {
 
@@ -47,6 +48,7 @@ class SequenceState {
         slots(config.layers, kept_sets(), config.capacity),
         drafts(shape(), Scorer::reads_mass ? config.draft_tokens : 0),
         deferred(Scorer::reads_mass ? config.deferred : DeferredConfig{}, config.layers),
+        query_rows(make_query_rows()),
         layers(config.layers) {
     reset();
   }
@@ -100,6 +102,7 @@ class SequenceState {
     step_tokens = 0;
     queries_seen = 0;
     drafts.clear();
+    query_rows.clear();
   }
 
   /// Positions below this stay whatever their score.
@@ -249,9 +252,10 @@ class SequenceState {
                " more came: choose at least those of one step, of all layers that share a cache");
   }
 
-  /// Whether this step's mass is held back until commit.
+  /// Whether what this step tells is held back until commit.
   [[nodiscard]] bool speculative() const {
-    return drafts.active() && step_tokens <= drafts.queries();
+    constexpr bool reads = Scorer::reads_mass || ReadsQueries<Scorer>;
+    return reads && config.draft_tokens != 0 && step_tokens <= config.draft_tokens;
   }
 
   void check_accepted(std::span<const std::uint32_t> accepted) const {
@@ -284,21 +288,50 @@ class SequenceState {
 
   void commit_layer(std::size_t layer, std::span<const std::uint32_t> accepted) {
     const std::size_t base = slots.held(layer);
-    if (speculative()) drafts.replay(layer, base, accepted, scorer);
+    if (drafts.active() && speculative()) drafts.replay(layer, base, accepted, scorer);
     if (deferred.active()) deferred.commit(layer, base, committed, accepted);
+    if constexpr (ReadsQueries<Scorer>) {
+      query_rows.replay(layer, static_cast<Position>(committed), accepted, scorer);
+    }
     slots.append(layer, accepted.size(), static_cast<Position>(committed));
     layers[layer].since_round += accepted.size();
     learn_queries(layers[layer]);
   }
 
+  /// Queries of a layer: deferred, where mass is wanted of them, and read by a scorer that does.
   template <class Element>
-  void keep_queries(std::size_t layer, const Queries<Element>& queries) {
-    if constexpr (Scorer::reads_mass) {
-      if (!admits(layer, queries)) return;
-      check_deferred_room(layer, queries);
-      deferred.push(layer, queries, slots.held(layer), committed);
-      layers[layer].step_queries += queries.queries;
+  void record_queries(std::size_t layer, const Queries<Element>& seen) {
+    if constexpr (Scorer::reads_mass || ReadsQueries<Scorer>) {
+      if (!admits(layer, seen)) return;
+      if constexpr (ReadsQueries<Scorer>) {
+        query_rows.check(seen);
+        if (speculative()) query_rows.check_room(layer, seen.queries);
+      }
+      if constexpr (Scorer::reads_mass) {
+        if (deferred.active() || !ReadsQueries<Scorer>) keep_queries(layer, seen);
+      }
+      if constexpr (ReadsQueries<Scorer>) read_queries(layer, seen);
     }
+  }
+
+  template <class Element>
+  void keep_queries(std::size_t layer, const Queries<Element>& seen) {
+    check_deferred_room(layer, seen);
+    deferred.push(layer, seen, slots.held(layer), committed);
+    layers[layer].step_queries += seen.queries;
+  }
+
+  template <class Element>
+  void read_queries(std::size_t layer, const Queries<Element>& seen) {
+    queries_seen = std::max(queries_seen, seen.first_query + seen.queries);
+    query_rows.for_each(seen, [&](std::size_t query, std::span<const float> row) {
+      if (speculative()) {
+        query_rows.hold(layer, query, row);
+      } else {
+        scorer.record_query(layer, static_cast<Position>(committed) + static_cast<Position>(query),
+                            row);
+      }
+    });
   }
 
   /// How many queries a token brings: more than one where attention layers share a cache layer.
@@ -371,6 +404,8 @@ class SequenceState {
   SlotTable slots;
   DraftRows drafts;
   DeferredQueries deferred;
+  [[no_unique_address]] std::conditional_t<ReadsQueries<Scorer>, StepQueries, NoStepQueries>
+      query_rows;
   std::vector<LayerCadence> layers;
   std::int64_t committed = 0;
   std::size_t pinned = 0;
@@ -380,6 +415,16 @@ class SequenceState {
   std::size_t next_layer = 0;
 
  private:
+  [[nodiscard]] auto make_query_rows() const {
+    if constexpr (ReadsQueries<Scorer>) {
+      static_assert(QueryReadingScorer<Scorer>,
+                    "a score that reads queries needs query_shape() and record_query()");
+      return StepQueries(scorer.query_shape(), config.layers, config.draft_tokens);
+    } else {
+      return NoStepQueries{};
+    }
+  }
+
   [[nodiscard]] ScoreShape shape() const { return {config.layers, config.groups, config.capacity}; }
 };
 

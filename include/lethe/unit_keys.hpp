@@ -10,16 +10,9 @@
 #include <vector>
 
 #include "lethe/cache_view.hpp"
+#include "lethe/rotation.hpp"
 
 namespace lethe {
-
-/// Which channels a rotation turns together.
-enum class RotaryPairs : std::uint8_t {
-  /// 2c and 2c + 1 (GGUF's llama).
-  neighbours,
-  /// c and c + pairs (GPT-NeoX, Hugging Face).
-  halves,
-};
 
 /// How the keys of a cache lie and turn.
 struct KeyShape {
@@ -77,8 +70,7 @@ class UnitKeys {
   /// channels than there are. heads: those of a row.
   UnitKeys(const KeyShape& shape, std::size_t heads, std::size_t slots)
       : shape_(checked(shape)),
-        cosines_(shape.frequencies.size(), 0.0f),
-        sines_(shape.frequencies.size(), 0.0f),
+        rotation_(shape.frequencies, shape.pairs),
         rows_(slots * heads * shape.head_dimension, 0.0f) {}
 
   /// Floats of a row.
@@ -92,12 +84,12 @@ class UnitKeys {
                                             std::span<const Position> positions) {
     const std::size_t row = width(heads);
     for (std::size_t slot = 0; slot < positions.size(); ++slot) {
-      set_angles(positions[slot]);
+      rotation_.set_position(positions[slot]);
       for (std::size_t head = 0; head < heads; ++head) {
         const std::span<float> key = std::span(rows_).subspan(
             slot * row + head * shape_.head_dimension, shape_.head_dimension);
         cache.read_keys(layer, first_head + head, slot, key);
-        turn_back(key);
+        rotation_.turn_back(key);
         normalise(key);
       }
     }
@@ -115,33 +107,6 @@ class UnitKeys {
     return shape;
   }
 
-  /// The angles of one position, shared by its heads.
-  void set_angles(Position position) {
-    for (std::size_t c = 0; c < shape_.frequencies.size(); ++c) {
-      const double angle =
-          static_cast<double>(position) * static_cast<double>(shape_.frequencies[c]);
-      cosines_[c] = static_cast<float>(std::cos(angle));
-      sines_[c] = static_cast<float>(std::sin(angle));
-    }
-  }
-
-  void turn_back(std::span<float> key) const {
-    const std::size_t pairs = shape_.frequencies.size();
-    const bool halves = shape_.pairs == RotaryPairs::halves;
-    for (std::size_t c = 0; c < pairs; ++c) {
-      float& x = key[halves ? c : 2 * c];
-      float& y = key[halves ? c + pairs : 2 * c + 1];
-      rotate(x, y, cosines_[c], -sines_[c]);
-    }
-  }
-
-  LETHE_EXACT static void rotate(float& x, float& y, float cosine, float sine) {
-    LETHE_EXACT_BODY
-    const float turned = LETHE_PRODUCT(x, cosine) - LETHE_PRODUCT(y, sine);
-    y = LETHE_PRODUCT(x, sine) + LETHE_PRODUCT(y, cosine);
-    x = turned;
-  }
-
   /// A key of zeros stays one: it is near no other.
   LETHE_EXACT static void normalise(std::span<float> key) {
     LETHE_EXACT_BODY
@@ -154,8 +119,7 @@ class UnitKeys {
   }
 
   KeyShape shape_;
-  std::vector<float> cosines_;
-  std::vector<float> sines_;
+  Rotation rotation_;
   std::vector<float> rows_;
 };
 

@@ -57,6 +57,78 @@ double largest_difference(std::span<const float> a, std::span<const float> b) {
   return most;
 }
 
+/// In the place of a pruner: recomputes what was observed from the queries that it is shown.
+class QueryWatch {
+ public:
+  static constexpr bool reads_queries = true;
+
+  QueryWatch(const ModelConfig& model, double& worst, std::size_t& shown)
+      : kv_heads_(model.kv_heads),
+        config_{.layers = model.layers, .capacity = 400},
+        worst_(&worst),
+        shown_(&shown) {}
+
+  [[nodiscard]] const lethe::PrunerConfig& config() const noexcept { return config_; }
+  void pin(std::size_t) {}
+  template <class Trace>
+  void make_room(const KVCache& cache, std::size_t, const Trace&) {
+    cache_ = &cache;
+  }
+  void observe(std::size_t, const lethe::Probabilities<float>& seen) { seen_ = seen; }
+  void observe(std::size_t layer, const lethe::Queries<float>& queries) {
+    REQUIRE(queries.queries == seen_.queries);
+    for (std::size_t q = 0; q < queries.queries; ++q) {
+      for (std::size_t head = 0; head < queries.heads; ++head) compare(layer, queries, q, head);
+    }
+    *shown_ += queries.queries;
+  }
+  void commit() {}
+
+ private:
+  void compare(std::size_t layer, const lethe::Queries<float>& queries, std::size_t q,
+               std::size_t head) {
+    const float* query = queries.data + head * queries.head_stride + q * queries.query_stride;
+    const float* observed = seen_.data + head * seen_.head_stride + q * seen_.query_stride;
+    std::vector<double> weights(seen_.columns - queries.queries + q + 1);
+    std::vector<float> key(queries.head_dimension);
+    double sum = 0;
+    for (std::size_t slot = 0; slot < weights.size(); ++slot) {
+      cache_->read_keys(layer, head * kv_heads_ / queries.heads, slot, key);
+      double dot = 0;
+      for (std::size_t c = 0; c < key.size(); ++c) dot += double{query[c]} * double{key[c]};
+      sum += weights[slot] = std::exp(dot / std::sqrt(static_cast<double>(key.size())));
+    }
+    for (std::size_t slot = 0; slot < weights.size(); ++slot) {
+      *worst_ = std::max(*worst_, std::abs(weights[slot] / sum - double{observed[slot]}));
+    }
+  }
+
+  std::size_t kv_heads_;
+  lethe::PrunerConfig config_;
+  double* worst_;
+  std::size_t* shown_;
+  const KVCache* cache_ = nullptr;
+  lethe::Probabilities<float> seen_{};
+};
+
+TEST_CASE("a policy that learns from queries is shown those that attended") {
+  for (const char* architecture : {"llama", "qwen3"}) {
+    const Model model = tiny(architecture, gguf::TensorType::Q8_0);
+    Decoder decoder(model, 2);
+    double worst = 0;
+    std::size_t shown = 0;
+    Sequence other = sequence_of(model);
+    Sequence watched{KVCache(model.config(), CacheType::f32, 400),
+                     Pruner(QueryWatch(model.config(), worst, shown))};
+    decoder.prefill(other, some_tokens(20, 3));
+    decoder.prefill(watched, some_tokens(90));
+    const std::array<Sequence*, 2> batch{&other, &watched};
+    for (std::size_t step = 0; step < 5; ++step) decoder.step(batch, some_tokens(2, step));
+    CHECK(shown == 95 * model.config().layers);
+    CHECK(worst < 1e-4);
+  }
+}
+
 TEST_CASE("logits do not depend on the number of threads") {
   const Model model = tiny("llama", gguf::TensorType::Q4_1);
   const std::vector<float> one = prefill(model, 1, some_tokens(150));

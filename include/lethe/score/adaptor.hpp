@@ -34,6 +34,27 @@ void show_cache(Scorer& scorer, const Cache& cache, std::size_t layer, std::size
   if constexpr (ReadsCache<Scorer>) scorer.read(cache, layer, group, positions);
 }
 
+/// Scorers of which one at least reads queries.
+template <class... Scorers>
+concept AnyReadsQueries = (ReadsQueries<Scorers> || ...);
+
+/// Says reads_queries where one of the scorers within does, and nothing where none does.
+template <class... Scorers>
+struct QueryReading {};
+
+template <class... Scorers>
+requires AnyReadsQueries<Scorers...>
+struct QueryReading<Scorers...> {
+  static constexpr bool reads_queries = true;
+};
+
+/// Shows a query to a scorer that reads them.
+template <class Scorer>
+void show_query(Scorer& scorer, std::size_t layer, Position position,
+                std::span<const float> query) {
+  if constexpr (ReadsQueries<Scorer>) scorer.record_query(layer, position, query);
+}
+
 /// A finite number above `score`, unless that is the largest there is; never below 1/2^126.
 [[nodiscard]] inline float above(float score) {
   if (!(score > 0.0f)) return 1.0f;
@@ -56,7 +77,7 @@ void show_cache(Scorer& scorer, const Cache& cache, std::size_t layer, std::size
 /// All that a scorer does but its score: what a class derives from that makes its scores of
 /// another's.
 template <TokenScorer Scorer>
-class ScorerAdaptor : public detail::CacheReading<Scorer> {
+class ScorerAdaptor : public detail::CacheReading<Scorer>, public detail::QueryReading<Scorer> {
  public:
   static constexpr bool reads_mass = Scorer::reads_mass;
 
@@ -72,6 +93,15 @@ class ScorerAdaptor : public detail::CacheReading<Scorer> {
   void read(const Cache& cache, std::size_t layer, std::size_t group,
             std::span<const Position> positions) {
     scorer_.read(cache, layer, group, positions);
+  }
+
+  void record_query(std::size_t layer, Position position,
+                    std::span<const float> query) requires QueryReadingScorer<Scorer> {
+    scorer_.record_query(layer, position, query);
+  }
+
+  [[nodiscard]] QueryShape query_shape() const requires QueryReadingScorer<Scorer> {
+    return scorer_.query_shape();
   }
 
   void keep(const EvictionPlan& plan, std::size_t group) { scorer_.keep(plan, group); }

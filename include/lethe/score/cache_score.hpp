@@ -13,6 +13,7 @@
 #include "lethe/head_rows.hpp"
 #include "lethe/position_order.hpp"
 #include "lethe/score.hpp"
+#include "lethe/score/adaptor.hpp"
 
 namespace lethe {
 
@@ -38,12 +39,14 @@ struct CacheScoreConfig {
   bool operator==(const CacheScoreConfig&) const = default;
 };
 
-/// What a rule makes of each KV head's rows, summed over the heads of the group: with one group all
-/// heads count together; with a group for each KV head, each by itself. The cache is read anew at
-/// every round. A token that has an infinite or NaN channel scores NaN. Memory: 4 bytes a slot,
-/// layer and group, and one head's rows.
-template <RowRule Rule>
-class CacheScore {
+/// What a rule makes of each KV head's rows, and perhaps of the queries so far (QueryRowRule),
+/// summed over the heads of the group: with one group all heads count together; with a group for
+/// each KV head, each by itself. The cache is read anew at every round. A token that has an
+/// infinite or NaN channel scores NaN. Memory: 4 bytes a slot, layer and group, and one head's
+/// rows.
+template <class Rule>
+requires RowRule<Rule> || QueryRowRule<Rule>
+class CacheScore : public detail::QueryReading<Rule> {
  public:
   using Config = CacheScoreConfig<Rule>;
   static constexpr bool reads_mass = false;
@@ -55,7 +58,7 @@ class CacheScore {
   CacheScore(const Config& config, const ScoreShape& shape)
       : shape_(shape),
         heads_(checked(config, shape).heads),
-        rule_(config.rule, heads_, shape.slots),
+        rule_(make_rule(config.rule, heads_, shape)),
         keys_(Rule::reads_keys ? shape.slots * heads_.key_dimension : 0, 0.0f),
         values_(Rule::reads_values ? shape.slots * heads_.value_channels() : 0, 0.0f),
         order_(shape.slots, 0),
@@ -65,6 +68,16 @@ class CacheScore {
 
   void record(std::size_t, std::size_t, std::int64_t, std::size_t, std::span<const float>) {}
   void advance(std::size_t) {}
+
+  /// Shows the rule a query.
+  void record_query(std::size_t layer, Position position,
+                    std::span<const float> query) requires QueryRowRule<Rule> {
+    rule_.record_query(layer, position, query);
+  }
+
+  [[nodiscard]] QueryShape query_shape() const requires QueryRowRule<Rule> {
+    return rule_.query_shape();
+  }
 
   /// Scores every token anew. Reads each head by one call where positions ascend with slots, else
   /// by one for each run of slots that do. O(heads x n x channels).
@@ -102,16 +115,32 @@ class CacheScore {
     row_of(layer, group)[slot] = 0.0f;
   }
 
-  void reset() { std::fill(scores_.begin(), scores_.end(), 0.0f); }
+  void reset() {
+    std::fill(scores_.begin(), scores_.end(), 0.0f);
+    if constexpr (QueryRowRule<Rule>) rule_.reset();
+  }
 
   template <class Archive, class Self>
   static void archive(Archive& archive, Self& self) {
     archive(self.scores_);
+    if constexpr (QueryRowRule<Rule>) Rule::archive(archive, self.rule_);
   }
 
-  [[nodiscard]] bool valid() const { return true; }
+  [[nodiscard]] bool valid() const {
+    if constexpr (QueryRowRule<Rule>) return rule_.valid();
+    return true;
+  }
 
  private:
+  [[nodiscard]] static Rule make_rule(const typename Rule::Config& config, const HeadShape& heads,
+                                      const ScoreShape& shape) {
+    if constexpr (QueryRowRule<Rule>) {
+      return Rule(config, heads, shape);
+    } else {
+      return Rule(config, heads, shape.slots);
+    }
+  }
+
   [[nodiscard]] static const Config& checked(const Config& config, const ScoreShape& shape) {
     detail::require(config.heads.kv_heads >= 1, "heads.kv_heads", config.heads.kv_heads,
                     "give the KV heads of the cache");

@@ -35,13 +35,15 @@ struct PromotedConfig {
 /// fewer than they can stay it is the oldest of them. Scores of either scorer that are not finite
 /// stay visible. Memory: both scorers'.
 template <TokenScorer First, TokenScorer Rest>
-class Promoted : public detail::CacheReading<First, Rest> {
+class Promoted : public detail::CacheReading<First, Rest>,
+                 public detail::QueryReading<First, Rest> {
  public:
   using Config = PromotedConfig<First, Rest>;
   static constexpr bool reads_mass = First::reads_mass || Rest::reads_mass;
   static constexpr std::string_view name = "promoted";
 
-  /// Throws std::invalid_argument as either scorer does.
+  /// Throws std::invalid_argument as either scorer does, or when both read queries of different
+  /// shapes.
   Promoted(const Config& config, const ScoreShape& shape)
       : count_(config.count),
         first_tokens_(config.first_tokens),
@@ -50,7 +52,12 @@ class Promoted : public detail::CacheReading<First, Rest> {
         rest_(config.rest, shape),
         keys_(shape.slots, 0),
         promoted_(shape.slots + 1, 0),
-        scratch_(shape.slots + 1, 0) {}
+        scratch_(shape.slots + 1, 0) {
+    if constexpr (detail::ReadsQueries<First> && detail::ReadsQueries<Rest>) {
+      detail::require(first_.query_shape() == rest_.query_shape(), "rest: query heads",
+                      rest_.query_shape().heads, "both scores must read queries of one shape");
+    }
+  }
 
   void record(std::size_t layer, std::size_t group, std::int64_t query, std::size_t first_slot,
               std::span<const float> mass) {
@@ -70,6 +77,20 @@ class Promoted : public detail::CacheReading<First, Rest> {
             std::span<const Position> positions) {
     detail::show_cache(first_, cache, layer, group, positions);
     detail::show_cache(rest_, cache, layer, group, positions);
+  }
+
+  void record_query(std::size_t layer, Position position,
+                    std::span<const float> query) requires detail::AnyReadsQueries<First, Rest> {
+    detail::show_query(first_, layer, position, query);
+    detail::show_query(rest_, layer, position, query);
+  }
+
+  [[nodiscard]] QueryShape query_shape() const requires detail::AnyReadsQueries<First, Rest> {
+    if constexpr (detail::ReadsQueries<First>) {
+      return first_.query_shape();
+    } else {
+      return rest_.query_shape();
+    }
   }
 
   /// O(n) beside what both scorers need.
