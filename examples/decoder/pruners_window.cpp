@@ -26,6 +26,11 @@ Pruner make_lazyeviction(const Recipe& recipe) {
                         .recent_tokens = recipe.window(published.recent_tokens)}));
 }
 
+Pruner make_scissorhands(const Recipe& recipe) {
+  const std::size_t recent = recipe.window(lethe::ScissorhandsConfig{}.recent_tokens);
+  return Pruner(policies::Scissorhands(recipe.config(), {.recent_tokens = recent}));
+}
+
 Pruner make_morphkv(const Recipe& recipe) {
   const std::size_t window = recipe.window(lethe::MorphKVConfig{}.window);
   return Pruner(policies::MorphKV(recipe.config(), {.window = window}));
@@ -56,6 +61,7 @@ constexpr std::array entries{PolicyEntry{{"tova", "TOVA"}, make<policies::TOVA>}
                              PolicyEntry{{"chunkkv", "ChunkKV"}, make_chunkkv},
                              PolicyEntry{{"lazyeviction", "LazyEviction"}, make_lazyeviction},
                              PolicyEntry{{"raas", "RaaS"}, make<policies::RaaS>},
+                             PolicyEntry{{"scissorhands", "Scissorhands"}, make_scissorhands},
                              PolicyEntry{{"block-h2o", "Block H2O"}, make_block_h2o}};
 
 }  // namespace

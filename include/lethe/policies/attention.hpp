@@ -1,5 +1,5 @@
-/// Policies that look at attention in other ways: LazyEviction, RaaS, MorphKV, RPC, ChunkKV,
-/// block-granular H2O. Included by name.
+/// Policies that look at attention in other ways: LazyEviction, RaaS, Scissorhands,
+/// MorphKV, RPC, ChunkKV, block-granular H2O. Included by name.
 #pragma once
 
 #include <algorithm>
@@ -11,6 +11,7 @@
 #include "lethe/score/blocks.hpp"
 #include "lethe/score/forward_pool.hpp"
 #include "lethe/score/per_age.hpp"
+#include "lethe/score/pivotal_count.hpp"
 #include "lethe/score/rasr.hpp"
 #include "lethe/score/recurrence.hpp"
 #include "lethe/score/time_stamp.hpp"
@@ -43,6 +44,19 @@ struct RaaSConfig {
   std::size_t open_queries = 1;
 
   bool operator==(const RaaSConfig&) const = default;
+};
+
+/// Settings of policies::Scissorhands.
+struct ScissorhandsConfig {
+  std::size_t budget = 0;
+  /// Queries that count; the published 400.
+  std::size_t window = 400;
+  /// Recent tokens always kept; the published 10.
+  std::size_t recent_tokens = 10;
+  /// As LazyEviction's.
+  std::size_t open_queries = 1;
+
+  bool operator==(const ScissorhandsConfig&) const = default;
 };
 
 /// Settings of policies::MorphKV.
@@ -122,6 +136,17 @@ class RaaS : public Pruner<TimeStamp, UniformBudget> {
   explicit RaaS(const PrunerConfig& pruner, const RaaSConfig& config = {})
       : Pruner(pruner, {.retention = {.first_tokens = 0}},
                {.share = config.share,
+                .open_queries = detail::open_queries(pruner, config.open_queries)},
+               {.budget = config.budget}) {}
+};
+
+/// Scissorhands (arXiv 2305.17118): what most of the last 400 queries found below their mean goes.
+/// With slack_ratio 0.5 a round drops half, as published.
+class Scissorhands : public Pruner<PivotalCount, UniformBudget> {
+ public:
+  explicit Scissorhands(const PrunerConfig& pruner, const ScissorhandsConfig& config = {})
+      : Pruner(pruner, {.retention = {.first_tokens = 0, .recent_tokens = config.recent_tokens}},
+               {.window = config.window,
                 .open_queries = detail::open_queries(pruner, config.open_queries)},
                {.budget = config.budget}) {}
 };
