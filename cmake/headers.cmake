@@ -38,6 +38,7 @@ set(LETHE_HEADERS
     lethe/score/recurrence.hpp
     lethe/score/random.hpp
     lethe/score/forward_pool.hpp
+    lethe/score/gumbel_mass.hpp
     lethe/score/pivotal_count.hpp
     lethe/score/blocks.hpp
     lethe/score/cache_score.hpp

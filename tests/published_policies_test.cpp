@@ -156,6 +156,8 @@ TEST_CASE("policies that look at attention in other ways") {
                                 {.recent_tokens = 20});
   check<policies::RaaS>(lethe::RaaSConfig{.budget = 60}, {.least = 60, .most = 60});
   check<policies::Scissorhands>(lethe::ScissorhandsConfig{.window = 2}, {.recent_tokens = 10});
+  check<policies::Keyformer>(lethe::KeyformerConfig{.budget = 60},
+                             {.recent_tokens = 18, .least = 60, .most = 60});
   check<policies::MorphKV>(lethe::MorphKVConfig{.window = 12}, {.recent_tokens = 12});
   check<policies::RPC>(lethe::RPCConfig{.window = 12}, {.recent_tokens = 12});
   check<policies::ChunkKV>(lethe::ChunkKVConfig{.chunk = 10, .window = 12},
@@ -184,5 +186,6 @@ TEST_CASE("settings that cannot be are refused by name") {
   CHECK_THROWS_WITH(policies::LazyEviction(config, {.threshold = -1.0f}),
                     Catch::Contains("threshold"));
   CHECK_THROWS_WITH(policies::Scissorhands(config, {.window = 0}), Catch::Contains("window = 0"));
+  CHECK_THROWS_WITH(policies::Keyformer(config, {.rise = 0}), Catch::Contains("rise = 0"));
   CHECK_THROWS_WITH(policies::RaaS(config, {.share = 0.0f}), Catch::Contains("share = 0"));
 }

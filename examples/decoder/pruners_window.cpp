@@ -31,6 +31,10 @@ Pruner make_scissorhands(const Recipe& recipe) {
   return Pruner(policies::Scissorhands(recipe.config(), {.recent_tokens = recent}));
 }
 
+Pruner make_keyformer(const Recipe& recipe) {
+  return Pruner(policies::Keyformer(recipe.config_by_head(), {.seed = recipe.options.seed}));
+}
+
 Pruner make_morphkv(const Recipe& recipe) {
   const std::size_t window = recipe.window(lethe::MorphKVConfig{}.window);
   return Pruner(policies::MorphKV(recipe.config(), {.window = window}));
@@ -62,6 +66,7 @@ constexpr std::array entries{PolicyEntry{{"tova", "TOVA"}, make<policies::TOVA>}
                              PolicyEntry{{"lazyeviction", "LazyEviction"}, make_lazyeviction},
                              PolicyEntry{{"raas", "RaaS"}, make<policies::RaaS>},
                              PolicyEntry{{"scissorhands", "Scissorhands"}, make_scissorhands},
+                             PolicyEntry{{"keyformer", "Keyformer"}, make_keyformer},
                              PolicyEntry{{"block-h2o", "Block H2O"}, make_block_h2o}};
 
 }  // namespace

@@ -1,15 +1,18 @@
-/// Policies that look at attention in other ways: LazyEviction, RaaS, Scissorhands,
+/// Policies that look at attention in other ways: LazyEviction, RaaS, Scissorhands, Keyformer,
 /// MorphKV, RPC, ChunkKV, block-granular H2O. Included by name.
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
+#include <limits>
 
 #include "lethe/budget.hpp"
 #include "lethe/budget/whole_blocks.hpp"
 #include "lethe/pruner.hpp"
 #include "lethe/score/blocks.hpp"
 #include "lethe/score/forward_pool.hpp"
+#include "lethe/score/gumbel_mass.hpp"
 #include "lethe/score/per_age.hpp"
 #include "lethe/score/pivotal_count.hpp"
 #include "lethe/score/rasr.hpp"
@@ -57,6 +60,24 @@ struct ScissorhandsConfig {
   std::size_t open_queries = 1;
 
   bool operator==(const ScissorhandsConfig&) const = default;
+};
+
+/// Settings of policies::Keyformer.
+struct KeyformerConfig {
+  std::size_t budget = 0;
+  /// Share of the kept tokens that are recent ones; that of the authors' code.
+  float recent_ratio = 0.3f;
+  /// Temperature of the noise at first and at last; the published 1 and 2.
+  float first_temperature = 1.0f;
+  float last_temperature = 2.0f;
+  /// Queries over which it rises: give the text's length where it is known; 100 is what the
+  /// authors' code makes of it.
+  std::size_t rise = 100;
+  std::uint64_t seed = 1;
+  /// As LazyEviction's.
+  std::size_t open_queries = 1;
+
+  bool operator==(const KeyformerConfig&) const = default;
 };
 
 /// Settings of policies::MorphKV.
@@ -147,6 +168,23 @@ class Scissorhands : public Pruner<PivotalCount, UniformBudget> {
   explicit Scissorhands(const PrunerConfig& pruner, const ScissorhandsConfig& config = {})
       : Pruner(pruner, {.retention = {.first_tokens = 0, .recent_tokens = config.recent_tokens}},
                {.window = config.window,
+                .open_queries = detail::open_queries(pruner, config.open_queries)},
+               {.budget = config.budget}) {}
+};
+
+/// Keyformer (arXiv 2403.09054): mass shared out anew with Gumbel noise at each query, summed.
+/// Published with a set for each head: Scope::head and as many groups.
+class Keyformer : public Pruner<GumbelMass, UniformBudget> {
+ public:
+  explicit Keyformer(const PrunerConfig& pruner, const KeyformerConfig& config = {})
+      : Pruner(pruner,
+               {.retention = {.first_tokens = 0,
+                              .recent_tokens = std::numeric_limits<std::size_t>::max(),
+                              .recent_share = config.recent_ratio}},
+               {.first_temperature = config.first_temperature,
+                .last_temperature = config.last_temperature,
+                .rise = config.rise,
+                .seed = config.seed,
                 .open_queries = detail::open_queries(pruner, config.open_queries)},
                {.budget = config.budget}) {}
 };
