@@ -59,6 +59,7 @@ set(LETHE_HEADERS
     lethe/budget/layer_shares.hpp
     lethe/budget/mass_target.hpp
     lethe/budget/pyramid.hpp
+    lethe/budget/score_threshold.hpp
     lethe/budget/whole_blocks.hpp
     lethe/pruner_config.hpp
     lethe/cache_checks.hpp

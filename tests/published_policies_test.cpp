@@ -158,6 +158,8 @@ TEST_CASE("policies that look at attention in other ways") {
   check<policies::Scissorhands>(lethe::ScissorhandsConfig{.window = 2}, {.recent_tokens = 10});
   check<policies::Keyformer>(lethe::KeyformerConfig{.budget = 60},
                              {.recent_tokens = 18, .least = 60, .most = 60});
+  check<policies::DMS>(lethe::DMSConfig{.window = 20},
+                       {.first_tokens = 4, .recent_tokens = 20, .least = 24, .most = 95});
   check<policies::MorphKV>(lethe::MorphKVConfig{.window = 12}, {.recent_tokens = 12});
   check<policies::RPC>(lethe::RPCConfig{.window = 12}, {.recent_tokens = 12});
   check<policies::ChunkKV>(lethe::ChunkKVConfig{.chunk = 10, .window = 12},
@@ -175,6 +177,16 @@ TEST_CASE("a layer's share of LAVa's total follows its entropy") {
   CHECK(run.cache.size(0) + run.cache.size(1) <= 100 + 100 / 8 + 2);
 }
 
+TEST_CASE("the rule of DMS prunes a layer long before it is full") {
+  lethe::PrunerConfig config = config_of(lethe::Scope::layer);
+  config.round_interval = 8;
+  Run<policies::DMS> run(policies::DMS(config, {.window = 20, .threshold = 1.0f}));
+  for (std::size_t step = 0; step < 300; ++step) {
+    run.make_room(), run.append();
+    REQUIRE(run.cache.size(0) < 64);
+  }
+}
+
 TEST_CASE("settings that cannot be are refused by name") {
   const lethe::PrunerConfig config = config_of(lethe::Scope::layer);
   CHECK_THROWS_WITH(policies::Knorm(config, {}), Catch::Contains("heads.kv_heads = 0"));
@@ -187,5 +199,6 @@ TEST_CASE("settings that cannot be are refused by name") {
                     Catch::Contains("threshold"));
   CHECK_THROWS_WITH(policies::Scissorhands(config, {.window = 0}), Catch::Contains("window = 0"));
   CHECK_THROWS_WITH(policies::Keyformer(config, {.rise = 0}), Catch::Contains("rise = 0"));
+  CHECK_THROWS_WITH(policies::DMS(config, {.threshold = 0.0f}), Catch::Contains("share = 0"));
   CHECK_THROWS_WITH(policies::RaaS(config, {.share = 0.0f}), Catch::Contains("share = 0"));
 }

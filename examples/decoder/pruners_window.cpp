@@ -35,6 +35,11 @@ Pruner make_keyformer(const Recipe& recipe) {
   return Pruner(policies::Keyformer(recipe.config_by_head(), {.seed = recipe.options.seed}));
 }
 
+Pruner make_dms(const Recipe& recipe) {
+  const std::size_t window = recipe.window(lethe::DMSConfig{}.window);
+  return Pruner(policies::DMS(recipe.config(), {.window = window}));
+}
+
 Pruner make_morphkv(const Recipe& recipe) {
   const std::size_t window = recipe.window(lethe::MorphKVConfig{}.window);
   return Pruner(policies::MorphKV(recipe.config(), {.window = window}));
@@ -67,6 +72,7 @@ constexpr std::array entries{PolicyEntry{{"tova", "TOVA"}, make<policies::TOVA>}
                              PolicyEntry{{"raas", "RaaS"}, make<policies::RaaS>},
                              PolicyEntry{{"scissorhands", "Scissorhands"}, make_scissorhands},
                              PolicyEntry{{"keyformer", "Keyformer"}, make_keyformer},
+                             PolicyEntry{{"dms", "DMS rule"}, make_dms},
                              PolicyEntry{{"block-h2o", "Block H2O"}, make_block_h2o}};
 
 }  // namespace

@@ -1,5 +1,5 @@
 /// Policies that look at attention in other ways: LazyEviction, RaaS, Scissorhands, Keyformer,
-/// MorphKV, RPC, ChunkKV, block-granular H2O. Included by name.
+/// MorphKV, RPC, ChunkKV, the rule of DMS, block-granular H2O. Included by name.
 #pragma once
 
 #include <algorithm>
@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "lethe/budget.hpp"
+#include "lethe/budget/score_threshold.hpp"
 #include "lethe/budget/whole_blocks.hpp"
 #include "lethe/pruner.hpp"
 #include "lethe/score/blocks.hpp"
@@ -78,6 +79,20 @@ struct KeyformerConfig {
   std::size_t open_queries = 1;
 
   bool operator==(const KeyformerConfig&) const = default;
+};
+
+/// Settings of policies::DMS.
+struct DMSConfig {
+  /// Recent tokens always kept; a token is judged once it has left them. The published 128.
+  std::size_t window = 128;
+  /// As ScoreThreshold's share.
+  float threshold = 0.1f;
+  /// As Lethe's: a mass that fades, so that tokens of any age are measured alike.
+  float decay = 0.98f;
+  /// Attention sinks (StreamingLLM's 4); they would set the mean that the others are measured by.
+  std::size_t first_tokens = 4;
+
+  bool operator==(const DMSConfig&) const = default;
 };
 
 /// Settings of policies::MorphKV.
@@ -187,6 +202,18 @@ class Keyformer : public Pruner<GumbelMass, UniformBudget> {
                 .seed = config.seed,
                 .open_queries = detail::open_queries(pruner, config.open_queries)},
                {.budget = config.budget}) {}
+};
+
+/// The rule of DMS (arXiv 2506.05345) on decayed mass: who has left a window of 128 stays while its
+/// score reaches a threshold. Layers are looked at every PrunerConfig::round_interval tokens, full
+/// or not. With another score: Pruner<that, ScoreThreshold>.
+class DMS : public Pruner<Rasr, ScoreThreshold> {
+ public:
+  explicit DMS(const PrunerConfig& pruner, const DMSConfig& config = {})
+      : Pruner(pruner,
+               {.retention = {.first_tokens = config.first_tokens, .recent_tokens = config.window},
+                .first_threshold = config.first_tokens + config.window + 1},
+               {.decay = config.decay}, {.share = config.threshold}) {}
 };
 
 /// MorphKV (arXiv 2503.00979): mass of the last few queries, summed. With slack_ratio 0 it prunes
