@@ -40,6 +40,7 @@ set(LETHE_HEADERS
     lethe/score/forward_pool.hpp
     lethe/score/gumbel_mass.hpp
     lethe/score/pivotal_count.hpp
+    lethe/score/projected.hpp
     lethe/score/blocks.hpp
     lethe/score/cache_score.hpp
     lethe/score/rasr.hpp

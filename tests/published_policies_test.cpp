@@ -149,6 +149,11 @@ TEST_CASE("policies that weigh attention by values") {
                         {.recent_tokens = 16, .least = 40, .most = 95});
   check<policies::VaSE>(lethe::VaSEConfig{.heads = shape, .window = 24},
                         {.first_tokens = 4, .recent_tokens = 24});
+  const std::vector<float> matrix = Samples(3).row(6 * 4 * channels, -1.0f, 1.0f);
+  const lethe::OutputProjection output{.query_heads = 4, .width = 6, .layers = {matrix, matrix}};
+  check<policies::CriticalKV>(
+      lethe::CriticalKVConfig{.heads = shape, .output = output, .window = 16},
+      {.recent_tokens = 16});
 }
 
 TEST_CASE("policies that look at attention in other ways") {
@@ -194,6 +199,10 @@ TEST_CASE("settings that cannot be are refused by name") {
   CHECK_THROWS_WITH(policies::VaSE(config, {.heads = shape, .wide_share = 1.5f}),
                     Catch::Contains("wide_share = 1.5"));
   CHECK_THROWS_WITH(policies::LAVa(config, {.heads = shape}), Catch::Contains("total = 0"));
+  CHECK_THROWS_WITH(policies::CriticalKV(config, {.heads = shape}),
+                    Catch::Contains("output.query_heads = 0"));
+  CHECK_THROWS_WITH(policies::CriticalKV(config, {.heads = shape, .first_share = -1.0f}),
+                    Catch::Contains("first_share = -1"));
   CHECK_THROWS_WITH(policies::ChunkKV(config, {.chunk = 0}), Catch::Contains("block = 0"));
   CHECK_THROWS_WITH(policies::LazyEviction(config, {.threshold = -1.0f}),
                     Catch::Contains("threshold"));
