@@ -43,6 +43,9 @@ set(LETHE_HEADERS
     lethe/score/recurrence.hpp
     lethe/score/random.hpp
     lethe/score/forward_pool.hpp
+    lethe/score/gumbel_mass.hpp
+    lethe/score/pivotal_count.hpp
+    lethe/score/projected.hpp
     lethe/score/blocks.hpp
     lethe/score/cache_score.hpp
     lethe/score/rasr.hpp
@@ -67,6 +70,7 @@ set(LETHE_HEADERS
     lethe/budget/layer_shares.hpp
     lethe/budget/mass_target.hpp
     lethe/budget/pyramid.hpp
+    lethe/budget/score_threshold.hpp
     lethe/budget/whole_blocks.hpp
     lethe/pruner_config.hpp
     lethe/cache_checks.hpp

@@ -160,12 +160,22 @@ TEST_CASE("policies that weigh attention by values") {
                         {.recent_tokens = 16, .least = 40, .most = 95});
   check<policies::VaSE>(lethe::VaSEConfig{.heads = shape, .window = 24},
                         {.first_tokens = 4, .recent_tokens = 24});
+  const std::vector<float> matrix = Samples(3).row(6 * 4 * channels, -1.0f, 1.0f);
+  const lethe::OutputProjection output{.query_heads = 4, .width = 6, .layers = {matrix, matrix}};
+  check<policies::CriticalKV>(
+      lethe::CriticalKVConfig{.heads = shape, .output = output, .window = 16},
+      {.recent_tokens = 16});
 }
 
 TEST_CASE("policies that look at attention in other ways") {
   check<policies::LazyEviction>(lethe::LazyEvictionConfig{.threshold = 0.01f, .recent_tokens = 20},
                                 {.recent_tokens = 20});
   check<policies::RaaS>(lethe::RaaSConfig{.budget = 60}, {.least = 60, .most = 60});
+  check<policies::Scissorhands>(lethe::ScissorhandsConfig{.window = 2}, {.recent_tokens = 10});
+  check<policies::Keyformer>(lethe::KeyformerConfig{.budget = 60},
+                             {.recent_tokens = 18, .least = 60, .most = 60});
+  check<policies::DMS>(lethe::DMSConfig{.window = 20},
+                       {.first_tokens = 4, .recent_tokens = 20, .least = 24, .most = 95});
   check<policies::MorphKV>(lethe::MorphKVConfig{.window = 12}, {.recent_tokens = 12});
   check<policies::RPC>(lethe::RPCConfig{.window = 12}, {.recent_tokens = 12});
   check<policies::CAKE>(lethe::CAKEConfig{.heads = heads, .total = 160, .window = 16},
@@ -196,6 +206,16 @@ TEST_CASE("policies that learn from queries") {
       lethe::CapKVConfig{.heads = shape, .queries = queries, .recent_tokens = 20}, recents);
 }
 
+TEST_CASE("the rule of DMS prunes a layer long before it is full") {
+  lethe::PrunerConfig config = config_of(lethe::Scope::layer);
+  config.round_interval = 8;
+  Run<policies::DMS> run(policies::DMS(config, {.window = 20, .threshold = 1.0f}));
+  for (std::size_t step = 0; step < 300; ++step) {
+    run.make_room(), run.append();
+    REQUIRE(run.cache.size(0) < 64);
+  }
+}
+
 TEST_CASE("settings that cannot be are refused by name") {
   const lethe::PrunerConfig config = config_of(lethe::Scope::layer);
   CHECK_THROWS_WITH(policies::Knorm(config, {}), Catch::Contains("heads.kv_heads = 0"));
@@ -203,8 +223,15 @@ TEST_CASE("settings that cannot be are refused by name") {
   CHECK_THROWS_WITH(policies::VaSE(config, {.heads = shape, .wide_share = 1.5f}),
                     Catch::Contains("wide_share = 1.5"));
   CHECK_THROWS_WITH(policies::LAVa(config, {.heads = shape}), Catch::Contains("total = 0"));
+  CHECK_THROWS_WITH(policies::CriticalKV(config, {.heads = shape}),
+                    Catch::Contains("output.query_heads = 0"));
+  CHECK_THROWS_WITH(policies::CriticalKV(config, {.heads = shape, .first_share = -1.0f}),
+                    Catch::Contains("first_share = -1"));
   CHECK_THROWS_WITH(policies::ChunkKV(config, {.chunk = 0}), Catch::Contains("block = 0"));
   CHECK_THROWS_WITH(policies::LazyEviction(config, {.threshold = -1.0f}),
                     Catch::Contains("threshold"));
+  CHECK_THROWS_WITH(policies::Scissorhands(config, {.window = 0}), Catch::Contains("window = 0"));
+  CHECK_THROWS_WITH(policies::Keyformer(config, {.rise = 0}), Catch::Contains("rise = 0"));
+  CHECK_THROWS_WITH(policies::DMS(config, {.threshold = 0.0f}), Catch::Contains("share = 0"));
   CHECK_THROWS_WITH(policies::RaaS(config, {.share = 0.0f}), Catch::Contains("share = 0"));
 }

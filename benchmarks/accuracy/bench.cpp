@@ -38,6 +38,7 @@ decoder::Sequence make_sequence(const Job& job, const Problem& problem, const de
                                        .pinned = cell.is_pinned ? problem.prompt : 0,
                                        .seed = job.seed,
                                        .rope_frequencies = model.rope_frequencies(),
+                                       .file = &model.file(),
                                        .future_looks = &looks};
   const std::string_view policy = is_oracle(cell.policy) ? oracle : std::string_view(cell.policy);
   return {.cache = {model.config(), decoder::CacheType::f32, budget},

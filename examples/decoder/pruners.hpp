@@ -21,6 +21,8 @@ struct PolicyOptions {
   std::uint64_t seed = 1;     ///< of the random policy
   /// Angle per position of each pair of channels, for policies that undo the keys' rotation.
   std::span<const float> rope_frequencies{};
+  /// The model's file, for policies that read its weights.
+  const gguf::File* file = nullptr;
   /// What will be looked at; the policy "oracle" is told it.
   const FutureLooks* future_looks = nullptr;
 };

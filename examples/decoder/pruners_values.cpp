@@ -1,6 +1,13 @@
 #include <lethe/policies/values.hpp>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
+#include "error.hpp"
+#include "gguf.hpp"
 #include "pruner_recipe.hpp"
+#include "quant.hpp"
 
 namespace decoder {
 namespace {
@@ -27,9 +34,48 @@ Pruner make_vase(const Recipe& recipe) {
                      {.heads = recipe.heads(), .window = window, .seed = recipe.options.seed}));
 }
 
+/// The output projections of all layers as floats; copies share them.
+struct Projections {
+  std::shared_ptr<const std::vector<float>> floats;
+  lethe::OutputProjection output;
+};
+
+Projections read_projections(const Recipe& recipe) {
+  if (recipe.options.file == nullptr) throw Error("the model's file is not given");
+  const ModelConfig& model = recipe.model;
+  const std::size_t columns = std::size_t{model.heads} * model.head_dim;
+  auto floats = std::make_shared<std::vector<float>>(model.layers * model.width * columns);
+  lethe::OutputProjection output{.query_heads = model.heads, .width = model.width};
+  for (std::size_t layer = 0; layer < model.layers; ++layer) {
+    const std::string name = "blk." + std::to_string(layer) + ".attn_output.weight";
+    const gguf::Tensor& tensor = recipe.options.file->require(name, {columns, model.width});
+    float* const matrix = floats->data() + layer * model.width * columns;
+    for (std::size_t row = 0; row < model.width; ++row) {
+      dequantise_row(tensor, row, matrix + row * columns);
+    }
+    output.layers.emplace_back(matrix, model.width * columns);
+  }
+  return {.floats = std::move(floats), .output = std::move(output)};
+}
+
+/// The policy and the weights that it reads.
+struct CriticalKV : private Projections, public policies::CriticalKV {
+  CriticalKV(const Recipe& recipe, Projections own)
+      : Projections(std::move(own)),
+        policies::CriticalKV(recipe.config_by_head(),
+                             {.heads = recipe.heads(),
+                              .output = output,
+                              .window = recipe.window(lethe::CriticalKVConfig{}.window)}) {}
+};
+
+Pruner make_criticalkv(const Recipe& recipe) {
+  return Pruner(CriticalKV(recipe, read_projections(recipe)));
+}
+
 constexpr std::array entries{PolicyEntry{{"longflow", "LongFlow"}, make_longflow},
                              PolicyEntry{{"lava", "LAVa"}, make_lava},
-                             PolicyEntry{{"vase", "VaSE"}, make_vase}};
+                             PolicyEntry{{"vase", "VaSE"}, make_vase},
+                             PolicyEntry{{"criticalkv", "CriticalKV"}, make_criticalkv}};
 
 }  // namespace
 

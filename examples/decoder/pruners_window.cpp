@@ -26,6 +26,20 @@ Pruner make_lazyeviction(const Recipe& recipe) {
                         .recent_tokens = recipe.window(published.recent_tokens)}));
 }
 
+Pruner make_scissorhands(const Recipe& recipe) {
+  const std::size_t recent = recipe.window(lethe::ScissorhandsConfig{}.recent_tokens);
+  return Pruner(policies::Scissorhands(recipe.config(), {.recent_tokens = recent}));
+}
+
+Pruner make_keyformer(const Recipe& recipe) {
+  return Pruner(policies::Keyformer(recipe.config_by_head(), {.seed = recipe.options.seed}));
+}
+
+Pruner make_dms(const Recipe& recipe) {
+  const std::size_t window = recipe.window(lethe::DMSConfig{}.window);
+  return Pruner(policies::DMS(recipe.config(), {.window = window}));
+}
+
 Pruner make_morphkv(const Recipe& recipe) {
   const std::size_t window = recipe.window(lethe::MorphKVConfig{}.window);
   return Pruner(policies::MorphKV(recipe.config(), {.window = window}));
@@ -66,6 +80,9 @@ constexpr std::array entries{PolicyEntry{{"tova", "TOVA"}, make<policies::TOVA>}
                              PolicyEntry{{"chunkkv", "ChunkKV"}, make_chunkkv},
                              PolicyEntry{{"lazyeviction", "LazyEviction"}, make_lazyeviction},
                              PolicyEntry{{"raas", "RaaS"}, make<policies::RaaS>},
+                             PolicyEntry{{"scissorhands", "Scissorhands"}, make_scissorhands},
+                             PolicyEntry{{"keyformer", "Keyformer"}, make_keyformer},
+                             PolicyEntry{{"dms", "DMS rule"}, make_dms},
                              PolicyEntry{{"block-h2o", "Block H2O"}, make_block_h2o}};
 
 }  // namespace

@@ -73,7 +73,8 @@ Sequence make_sequence(const Workbench& bench, const PolicyChoice& choice) {
   const PolicyOptions options{.budget = budget,
                               .pinned = choice.pinned,
                               .seed = choice.seed,
-                              .rope_frequencies = bench.model.rope_frequencies()};
+                              .rope_frequencies = bench.model.rope_frequencies(),
+                              .file = &bench.model.file()};
   Pruner pruner = make_pruner(choice.policy, options, config);
   const std::size_t most = pruner ? std::min(choice.budget, choice.capacity) : choice.capacity;
   return {.cache = KVCache(config, bench.cache_type, most), .pruner = std::move(pruner)};

@@ -36,9 +36,12 @@ Tokens some_tokens(std::size_t count, std::size_t seed = 1) {
 
 Sequence sequence_of(const Model& model, const std::string& policy = "none",
                      std::size_t budget = 64) {
-  return {KVCache(model.config(), CacheType::f16, 400),
-          make_pruner(policy, {.budget = budget, .rope_frequencies = model.rope_frequencies()},
-                      model.config())};
+  return {
+      KVCache(model.config(), CacheType::f16, 400),
+      make_pruner(
+          policy,
+          {.budget = budget, .rope_frequencies = model.rope_frequencies(), .file = &model.file()},
+          model.config())};
 }
 
 std::vector<float> prefill(const Model& model, unsigned threads, const Tokens& tokens) {
@@ -318,6 +321,7 @@ TEST_CASE("wrong use ends with a message") {
   CHECK_THROWS_AS(decoder.prefill(sequence, some_tokens(401)), Error);
   CHECK_THROWS_AS(make_pruner("lru", {}, model.config()), Error);
   CHECK_THROWS_AS(make_pruner("lethe", {.budget = 4}, model.config()), Error);
+  CHECK_THROWS_AS(make_pruner("criticalkv", {.budget = 64}, model.config()), Error);
   CHECK_THROWS_AS(make_pruner("h2o", {.budget = 64, .pinned = 64}, model.config()), Error);
 }
 

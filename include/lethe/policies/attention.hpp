@@ -1,17 +1,22 @@
-/// Policies that look at attention in other ways: LazyEviction, RaaS, MorphKV, RPC, CAKE, ChunkKV,
-/// block-granular H2O. Included by name.
+/// Policies that look at attention in other ways: LazyEviction, RaaS, Scissorhands, Keyformer,
+/// MorphKV, RPC, CAKE, ChunkKV, the rule of DMS, block-granular H2O. Included by name.
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
+#include <limits>
 
 #include "lethe/budget.hpp"
 #include "lethe/budget/dispersion.hpp"
+#include "lethe/budget/score_threshold.hpp"
 #include "lethe/budget/whole_blocks.hpp"
 #include "lethe/pruner.hpp"
 #include "lethe/score/blocks.hpp"
 #include "lethe/score/forward_pool.hpp"
+#include "lethe/score/gumbel_mass.hpp"
 #include "lethe/score/per_age.hpp"
+#include "lethe/score/pivotal_count.hpp"
 #include "lethe/score/rasr.hpp"
 #include "lethe/score/recurrence.hpp"
 #include "lethe/score/time_stamp.hpp"
@@ -45,6 +50,51 @@ struct RaaSConfig {
   std::size_t open_queries = 1;
 
   bool operator==(const RaaSConfig&) const = default;
+};
+
+/// Settings of policies::Scissorhands.
+struct ScissorhandsConfig {
+  std::size_t budget = 0;
+  /// Queries that count; the published 400.
+  std::size_t window = 400;
+  /// Recent tokens always kept; the published 10.
+  std::size_t recent_tokens = 10;
+  /// As LazyEviction's.
+  std::size_t open_queries = 1;
+
+  bool operator==(const ScissorhandsConfig&) const = default;
+};
+
+/// Settings of policies::Keyformer.
+struct KeyformerConfig {
+  std::size_t budget = 0;
+  /// Share of the kept tokens that are recent ones; that of the authors' code.
+  float recent_ratio = 0.3f;
+  /// Temperature of the noise at first and at last; the published 1 and 2.
+  float first_temperature = 1.0f;
+  float last_temperature = 2.0f;
+  /// Queries over which it rises: give the text's length where it is known; 100 is what the
+  /// authors' code makes of it.
+  std::size_t rise = 100;
+  std::uint64_t seed = 1;
+  /// As LazyEviction's.
+  std::size_t open_queries = 1;
+
+  bool operator==(const KeyformerConfig&) const = default;
+};
+
+/// Settings of policies::DMS.
+struct DMSConfig {
+  /// Recent tokens always kept; a token is judged once it has left them. The published 128.
+  std::size_t window = 128;
+  /// As ScoreThreshold's share.
+  float threshold = 0.1f;
+  /// As Lethe's: a mass that fades, so that tokens of any age are measured alike.
+  float decay = 0.98f;
+  /// Attention sinks (StreamingLLM's 4); they would set the mean that the others are measured by.
+  std::size_t first_tokens = 4;
+
+  bool operator==(const DMSConfig&) const = default;
 };
 
 /// Settings of policies::MorphKV.
@@ -153,6 +203,46 @@ class RaaS : public Pruner<TimeStamp, UniformBudget> {
                {.share = config.share,
                 .open_queries = detail::open_queries(pruner, config.open_queries)},
                {.budget = config.budget}) {}
+};
+
+/// Scissorhands (arXiv 2305.17118): what most of the last 400 queries found below their mean goes.
+/// With slack_ratio 0.5 a round drops half, as published.
+class Scissorhands : public Pruner<PivotalCount, UniformBudget> {
+ public:
+  explicit Scissorhands(const PrunerConfig& pruner, const ScissorhandsConfig& config = {})
+      : Pruner(pruner, {.retention = {.first_tokens = 0, .recent_tokens = config.recent_tokens}},
+               {.window = config.window,
+                .open_queries = detail::open_queries(pruner, config.open_queries)},
+               {.budget = config.budget}) {}
+};
+
+/// Keyformer (arXiv 2403.09054): mass shared out anew with Gumbel noise at each query, summed.
+/// Published with a set for each head: Scope::head and as many groups.
+class Keyformer : public Pruner<GumbelMass, UniformBudget> {
+ public:
+  explicit Keyformer(const PrunerConfig& pruner, const KeyformerConfig& config = {})
+      : Pruner(pruner,
+               {.retention = {.first_tokens = 0,
+                              .recent_tokens = std::numeric_limits<std::size_t>::max(),
+                              .recent_share = config.recent_ratio}},
+               {.first_temperature = config.first_temperature,
+                .last_temperature = config.last_temperature,
+                .rise = config.rise,
+                .seed = config.seed,
+                .open_queries = detail::open_queries(pruner, config.open_queries)},
+               {.budget = config.budget}) {}
+};
+
+/// The rule of DMS (arXiv 2506.05345) on decayed mass: who has left a window of 128 stays while its
+/// score reaches a threshold. Layers are looked at every PrunerConfig::round_interval tokens, full
+/// or not. With another score: Pruner<that, ScoreThreshold>.
+class DMS : public Pruner<Rasr, ScoreThreshold> {
+ public:
+  explicit DMS(const PrunerConfig& pruner, const DMSConfig& config = {})
+      : Pruner(pruner,
+               {.retention = {.first_tokens = config.first_tokens, .recent_tokens = config.window},
+                .first_threshold = config.first_tokens + config.window + 1},
+               {.decay = config.decay}, {.share = config.threshold}) {}
 };
 
 /// MorphKV (arXiv 2503.00979): mass of the last few queries, summed. With slack_ratio 0 it prunes

@@ -1,4 +1,4 @@
-/// Policies that weigh attention by values: LongFlow, LAVa, VaSE. Included by name.
+/// Policies that weigh attention by values: LongFlow, LAVa, VaSE, CriticalKV. Included by name.
 #pragma once
 
 #include <algorithm>
@@ -9,6 +9,7 @@
 #include "lethe/budget/entropy.hpp"
 #include "lethe/pruner.hpp"
 #include "lethe/score/cache_score.hpp"
+#include "lethe/score/projected.hpp"
 #include "lethe/score/promoted.hpp"
 #include "lethe/score/rules/value_size.hpp"
 #include "lethe/score/sampled.hpp"
@@ -58,6 +59,36 @@ struct VaSEConfig {
   bool operator==(const VaSEConfig&) const = default;
 };
 
+/// Settings of policies::CriticalKV.
+struct CriticalKVConfig {
+  HeadShape heads{};
+  /// The layers' output projections; must be given, and outlive the policy.
+  OutputProjection output{};
+  std::size_t budget = 0;
+  /// The base score is SnapKV's.
+  std::size_t window = 32;
+  std::size_t pool = 7;
+  Pooling pooling = Pooling::maximum;
+  /// Added to one head's attention to one query; the published 1e-4.
+  float epsilon = 1e-4f;
+  /// Share of the budget beyond the window that the base score alone chooses; the published half.
+  float first_share = 0.5f;
+};
+
+namespace detail {
+
+/// A share of the tokens that a round keeps, `apart` of them left out.
+[[nodiscard]] inline std::size_t share_of_kept(const PrunerConfig& pruner, std::size_t budget,
+                                               std::size_t apart, const char* field, float share) {
+  require(share >= 0.0f && share <= 1.0f, field, share, "choose a share from 0 to 1");
+  const std::size_t most = kept_at_bound(pruner.slack_ratio, pruner.capacity);
+  const std::size_t kept = budget != 0 ? std::min(budget, most) : most;
+  return static_cast<std::size_t>(static_cast<double>(share) *
+                                  static_cast<double>(kept - std::min(kept, apart)));
+}
+
+}  // namespace detail
+
 namespace policies {
 
 /// LongFlow (arXiv 2603.11504): what the last query looked at, times the size of its value.
@@ -91,19 +122,42 @@ class VaSE : public Pruner<Promoted<CacheScore<ValueRange>, Sampled<WindowMass>>
                                    .pool = config.pool,
                                    .pooling = Pooling::mean},
                          .seed = config.seed},
-                .count = wide_tokens(pruner, config),
+                .count = detail::share_of_kept(pruner, config.budget, 0, "wide_share",
+                                               config.wide_share),
                 .first_tokens = config.first_tokens,
+                .recent_tokens = config.window},
+               {.budget = config.budget}) {}
+};
+
+/// CriticalKV (arXiv 2502.03805) over SnapKV's score: half of the budget by that alone, the rest by
+/// (s + epsilon) |W_o v|_1, s being the mean over the window's queries and the query heads; sums
+/// stand for means here, and epsilon for as many. Wants a group for each KV head: with one, heads
+/// are not told apart.
+class CriticalKV : public Pruner<Promoted<WindowMass, Projected<WindowMass>>, UniformBudget> {
+ public:
+  CriticalKV(const PrunerConfig& pruner, const CriticalKVConfig& config)
+      : Pruner(pruner, {.retention = {.first_tokens = 0, .recent_tokens = config.window}},
+               {.first = base_of(config),
+                .rest = {.score = base_of(config),
+                         .output = config.output,
+                         .heads = config.heads,
+                         .epsilon = epsilon_of_sums(pruner, config)},
+                .count = detail::share_of_kept(pruner, config.budget, config.window, "first_share",
+                                               config.first_share),
                 .recent_tokens = config.window},
                {.budget = config.budget}) {}
 
  private:
-  static std::size_t wide_tokens(const PrunerConfig& pruner, const VaSEConfig& config) {
-    detail::require(config.wide_share >= 0.0f && config.wide_share <= 1.0f, "wide_share",
-                    config.wide_share, "choose a share from 0 to 1");
-    const std::size_t most = kept_at_bound(pruner.slack_ratio, pruner.capacity);
-    const std::size_t kept = config.budget != 0 ? std::min(config.budget, most) : most;
-    return static_cast<std::size_t>(static_cast<double>(config.wide_share) *
-                                    static_cast<double>(kept));
+  static WindowMassConfig base_of(const CriticalKVConfig& config) {
+    return {.window = config.window, .pool = config.pool, .pooling = config.pooling};
+  }
+
+  /// A score is a sum over the window's queries and the query heads of a group.
+  static float epsilon_of_sums(const PrunerConfig& pruner, const CriticalKVConfig& config) {
+    const double heads = static_cast<double>(config.output.query_heads) /
+                         static_cast<double>(std::max<std::size_t>(pruner.groups, 1));
+    return static_cast<float>(static_cast<double>(config.epsilon) *
+                              static_cast<double>(config.window) * heads);
   }
 };
 
