@@ -149,12 +149,13 @@ void Replay::load(std::size_t layer, std::size_t first, std::size_t tokens) {
   const std::size_t kv_row = std::size_t{model_.kv_heads} * head_dim;
   const std::size_t padded = tokens * model_.heads * channels;
   queries_.assign(tasks_.size() * padded, 0.0f);
+  recorded_queries_.resize(tokens * row);
   keys_.resize(tokens * kv_row);
   values_.resize(tokens * kv_row);
-  std::vector<float> query(row);
   for (std::size_t t = 0; t < tokens; ++t) {
     recording_.read_keys(layer, first + t, std::span(keys_).subspan(t * kv_row, kv_row));
     recording_.read_values(layer, first + t, std::span(values_).subspan(t * kv_row, kv_row));
+    const std::span<float> query = std::span(recorded_queries_).subspan(t * row, row);
     recording_.read_queries(layer, first + t, query);
     for (std::size_t i = 0; i < row; ++i)
       queries_[(t * model_.heads + i / head_dim) * channels + i % head_dim] =
@@ -188,6 +189,14 @@ void Replay::observe(std::size_t layer, std::size_t task, std::size_t tokens) {
                                                 .columns = seen.columns,
                                                 .head_stride = seen.head_stride,
                                                 .query_stride = seen.token_stride});
+  if (!policies_[task - 1]->pruner().reads_queries()) return;
+  const std::size_t width = std::size_t{model_.heads} * model_.head_dim;
+  policies_[task - 1]->pruner().observe_queries(layer, {.data = recorded_queries_.data(),
+                                                        .heads = model_.heads,
+                                                        .queries = tokens,
+                                                        .head_dimension = model_.head_dim,
+                                                        .head_stride = model_.head_dim,
+                                                        .query_stride = width});
 }
 
 void Replay::judge(std::size_t layer, std::size_t first, std::size_t tokens) {

@@ -84,10 +84,11 @@ class Replay {
   std::vector<std::unique_ptr<ReplayedPolicy>> policies_;
   std::size_t judged_ = 0;
   std::vector<AttentionTask> tasks_;
-  std::vector<float> queries_;   // [tasks][tokens][heads][channels], scaled
-  std::vector<float> keys_;      // [tokens][kv_heads][head_dim]
-  std::vector<float> values_;    // [tokens][kv_heads][head_dim]
-  std::vector<float> attended_;  // [tasks][tokens][heads][head_dim]
+  std::vector<float> recorded_queries_;  // [tokens][heads][head_dim]
+  std::vector<float> queries_;           // [tasks][tokens][heads][channels], scaled
+  std::vector<float> keys_;              // [tokens][kv_heads][head_dim]
+  std::vector<float> values_;            // [tokens][kv_heads][head_dim]
+  std::vector<float> attended_;          // [tasks][tokens][heads][head_dim]
 };
 
 }  // namespace decoder
