@@ -41,7 +41,8 @@ struct Projections {
 };
 
 Projections read_projections(const Recipe& recipe) {
-  if (recipe.options.file == nullptr) throw Error("criticalkv reads the weights of a model, which are not at hand here");
+  if (recipe.options.file == nullptr)
+    throw Error("criticalkv reads the weights of a model, which are not at hand here");
   const ModelConfig& model = recipe.model;
   const std::size_t columns = std::size_t{model.heads} * model.head_dim;
   auto floats = std::make_shared<std::vector<float>>(model.layers * model.width * columns);
