@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <fstream>
 #include <functional>
 #include <iterator>
 #include <limits>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -16,6 +18,8 @@
 #include "lethe/policies.hpp"
 #include "lethe/policies/attention.hpp"
 #include "lethe/policies/keys.hpp"
+#include "lethe/policies/queries.hpp"
+#include "lethe/policies/values.hpp"
 #include "naive/given.hpp"
 #include "row_cache.hpp"
 
@@ -25,7 +29,7 @@ namespace policies = lethe::policies;
 using Positions = std::vector<lethe::Position>;
 
 constexpr std::size_t tokens = 64, kv_heads = 2, heads = 6, channels = 32;
-constexpr std::size_t window = 16, pool = 5, sinks = 4, partition = 12, chunk = 8;
+constexpr std::size_t window = 16, short_window = 8, pool = 5, sinks = 4, partition = 12, chunk = 8;
 const lethe::HeadShape shape{.kv_heads = kv_heads, .key_dimension = channels};
 
 struct Tensor {
@@ -105,20 +109,77 @@ std::vector<float> recorded_attention(std::size_t end = tokens) {
   return attention;
 }
 
+const Tensors& recorded_queries() {
+  static const Tensors recorded = read("queries");
+  return recorded;
+}
+
+std::vector<float> floats_of(const Tensor& tensor) {
+  return {tensor.values.begin(), tensor.values.end()};
+}
+
+/// Queries as they enter attention, [query][head][channel].
+struct QueryRows {
+  std::vector<float> rows;
+};
+
+/// The recorded queries, turned by their positions; channels c and c + pairs turn together.
+QueryRows turned_queries() {
+  const std::vector<double>& values = recorded_queries().at("queries").values;
+  const std::vector<double>& frequencies = recorded_queries().at("frequencies").values;
+  const std::size_t pairs = frequencies.size();
+  QueryRows turned{std::vector<float>(values.size())};
+  for (std::size_t i = 0; i < heads * tokens; ++i) {
+    const std::size_t head = i / tokens, query = i % tokens;
+    for (std::size_t c = 0; c < pairs; ++c) {
+      const double angle = static_cast<double>(query) * frequencies[c];
+      const double x = values[i * channels + c], y = values[i * channels + pairs + c];
+      float* row = turned.rows.data() + (query * heads + head) * channels;
+      row[c] = static_cast<float>(x * std::cos(angle) - y * std::sin(angle));
+      row[pairs + c] = static_cast<float>(x * std::sin(angle) + y * std::cos(angle));
+    }
+  }
+  return turned;
+}
+
+lethe::QueryHeads query_heads() {
+  return {.heads = heads,
+          .frequencies = floats_of(recorded_queries().at("frequencies")),
+          .pairs = lethe::RotaryPairs::halves};
+}
+
+/// The recorded piece of the output projection.
+lethe::OutputProjection recorded_output() {
+  static const std::vector<float> matrix = floats_of(recorded_queries().at("output_projection"));
+  return {.query_heads = heads, .width = matrix.size() / heads / channels, .layers = {matrix}};
+}
+
 lethe::PrunerConfig by_head() {
   return {.layers = 1, .capacity = tokens, .groups = kv_heads, .scope = lethe::Scope::head};
+}
+
+lethe::Probabilities<float> view_of(const std::vector<float>& attention) {
+  return {.data = attention.data(), .heads = heads, .queries = tokens, .columns = tokens};
+}
+
+lethe::Queries<float> view_of(const QueryRows& queries) {
+  return {.data = queries.rows.data(),
+          .heads = heads,
+          .queries = tokens,
+          .head_dimension = channels,
+          .head_stride = channels,
+          .query_stride = heads * channels};
 }
 
 /// A pruner that has seen the whole layer in one step, and its cache.
 template <class Pruner>
 struct Seen {
-  explicit Seen(const Pruner& policy, const std::vector<float>& attention = recorded_attention())
+  template <class Observed = std::vector<float>>
+  explicit Seen(const Pruner& policy, const Observed& observed = recorded_attention())
       : pruner(policy), cache(1, kv_heads) {
     pruner.make_room(cache, tokens);
     cache = recorded_rows();
-    pruner.observe(
-        0, lethe::Probabilities<float>{
-               .data = attention.data(), .heads = heads, .queries = tokens, .columns = tokens});
+    pruner.observe(0, view_of(observed));
     pruner.commit();
   }
 
@@ -170,13 +231,13 @@ std::vector<float> rule_scores(const typename Rule::Config& config, std::size_t 
 }
 
 /// Both heads, at each budget: make(budget) is a policy.
-template <class MakePolicy>
+template <class MakePolicy, class Observed = std::vector<float>>
 void check_policy(const std::string& method, const MakePolicy& make,
-                  const std::vector<float>& attention = recorded_attention()) {
+                  const Observed& observed = recorded_attention()) {
   for (const std::size_t count : {48u, 32u, 24u}) {
     for (std::size_t head = 0; head < kv_heads; ++head) {
       CAPTURE(method, count, head);
-      Seen seen(make(count), attention);
+      Seen seen(make(count), observed);
       const Positions wanted = kept_of(method, count, head);
       REQUIRE(wanted.size() == count);
       const bool has_scores = expected().count(method) != 0;
@@ -185,6 +246,75 @@ void check_policy(const std::string& method, const MakePolicy& make,
                  has_scores ? scores_of(method, head) : std::vector<double>(tokens, not_a_number));
     }
   }
+}
+
+/// One head's scores from its keys and values and from all queries.
+std::vector<float> expected_scores(const lethe::ExpectedMassConfig& config, std::size_t head) {
+  lethe::CacheScore<lethe::ExpectedMass> scorer({.rule = config, .heads = shape},
+                                                {.layers = 1, .groups = kv_heads, .slots = tokens});
+  const QueryRows queries = turned_queries();
+  for (std::size_t query = 0; query < tokens; ++query) {
+    scorer.record_query(
+        0, static_cast<lethe::Position>(query),
+        std::span(queries.rows).subspan(query * heads * channels, heads * channels));
+  }
+  const Positions positions = ascending_positions(tokens);
+  scorer.read(recorded_rows(), 0, head, positions);
+  return naive::scores_of(scorer, positions, 0, head);
+}
+
+/// One head's scores from its values and the attention, which it is told in sums over query heads.
+template <class Scorer>
+std::vector<float> projected_scores(typename lethe::Projected<Scorer>::Config config,
+                                    std::size_t head, const std::vector<float>& attention) {
+  config.output = recorded_output();
+  config.heads = shape;
+  lethe::Projected<Scorer> scorer(config, {.layers = 1, .groups = kv_heads, .slots = tokens});
+  const std::size_t shared = heads / kv_heads;
+  for (std::size_t query = 0; query < tokens; ++query) {
+    std::vector<float> mass(tokens, 0.0f);
+    for (std::size_t i = 0; i < shared * tokens; ++i) {
+      const std::size_t query_head = head * shared + i / tokens, token = i % tokens;
+      mass[token] += attention[(query_head * tokens + query) * tokens + token];
+    }
+    scorer.record(0, head, static_cast<std::int64_t>(query), 0, mass);
+  }
+  scorer.advance(tokens);
+  const Positions positions = ascending_positions(tokens);
+  scorer.read(recorded_rows(), 0, head, positions);
+  return naive::scores_of(scorer, positions, 0, head);
+}
+
+/// CriticalKV with as many tokens in the first stage as kvpress's has beside the window.
+policies::CriticalKV critical(std::size_t budget, std::size_t last, float epsilon) {
+  const std::size_t first = std::max(budget / 2, last) - last;
+  // Rounded down, it is that many whatever the share is rounded to.
+  const float share = (static_cast<float>(first) + 0.5f) / static_cast<float>(budget - last);
+  return policies::CriticalKV(by_head(), {.heads = shape,
+                                          .output = recorded_output(),
+                                          .budget = budget,
+                                          .window = last,
+                                          .pool = pool,
+                                          .pooling = lethe::Pooling::mean,
+                                          .epsilon = epsilon,
+                                          .first_share = share});
+}
+
+/// The scores of the second stage, and what both stages keep.
+void check_critical(const std::string& method, std::size_t last, float epsilon) {
+  const std::vector<float> cut_off = recorded_attention(tokens - last);
+  const double summed = double(last) * heads / kv_heads;
+  for (std::size_t head = 0; head < kv_heads; ++head) {
+    const std::vector<float> found = projected_scores<lethe::WindowMass>(
+        {.score = {.window = last, .pool = pool, .pooling = lethe::Pooling::mean},
+         .epsilon = epsilon * static_cast<float>(summed)},
+        head, cut_off);
+    check_scores(
+        found, scores_of(method + "_second", head), [=](double score) { return score * summed; }, 0,
+        tokens - last);
+  }
+  check_policy(
+      method, [=](std::size_t budget) { return critical(budget, last, epsilon); }, cut_off);
 }
 
 }  // namespace
@@ -303,6 +433,46 @@ TEST_CASE("ChunkKV keeps the chunks that kvpress keeps") {
             {.block = chunk, .budget = budget});
       },
       recorded_attention(tokens - window));
+}
+
+// The prompt's queries are all queries so far, since the whole layer comes in one step. kvpress
+// puts the sinks above all heads' tokens; here they are level with the best of their own head.
+TEST_CASE("ExpectedAttention is kvpress's beside the sinks") {
+  constexpr float epsilon = 0.01f;
+  for (std::size_t head = 0; head < kv_heads; ++head) {
+    const std::vector<float> found = expected_scores(
+        {.queries = query_heads(), .first_tokens = sinks, .epsilon = epsilon}, head);
+    check_scores(
+        found, scores_of("expected_attention", head), [](double score) { return score; }, sinks,
+        tokens);
+    CHECK(found[0] == *std::max_element(found.begin() + sinks, found.end()));
+  }
+  const auto make = [](std::size_t budget) {
+    return policies::ExpectedAttention(by_head(), {.heads = shape,
+                                                   .queries = query_heads(),
+                                                   .budget = budget,
+                                                   .first_tokens = sinks,
+                                                   .recent_tokens = 0,
+                                                   .epsilon = epsilon});
+  };
+  check_policy("expected_attention", make, turned_queries());
+}
+
+TEST_CASE("sizes of projected values are kvpress's") {
+  const std::vector<float> unread(heads * tokens * tokens, 0.0f);
+  for (std::size_t head = 0; head < kv_heads; ++head) {
+    check_scores(
+        projected_scores<lethe::NoScore>({.epsilon = 1.0f}, head, unread),
+        scores_of("projected_norms", head), [](double score) { return score; }, 0, tokens);
+  }
+}
+
+// kvpress's first stage has half of the whole budget, and the window takes its places first; here
+// it has half of what the window leaves, unless told otherwise, as it is in these tests.
+TEST_CASE("CriticalKV is kvpress's, summed and not averaged, but beside the window") {
+  check_critical("criticalkv", window, 1e-4f);
+  // Where the first stage and epsilon each change what stays.
+  check_critical("criticalkv_short", short_window, 3e-2f);
 }
 
 // There the window is part of what a layer's share holds; here, as in the authors' program, it

@@ -19,8 +19,10 @@ in f64. A file is a line of comment and then records of three lines: name, step,
 the numbers, whole ones to be multiplied by the step, or decimals where that is 0; nothing.
 
 Settings are kvpress's own but for those in capitals below, and ExpectedAttention's epsilon.
-CriticalKV goes by SnapKV's scores. The library has neither of these two yet: they are for the test
-that comes with them.
+CriticalKV goes by SnapKV's scores. With its own settings neither its epsilon nor its first stage changes
+what stays of this layer, so that it is recorded a second time (criticalkv_short), with a shorter window
+and a larger epsilon. criticalkv_second and criticalkv_short_second are the scores of its second stage
+before those of the first are put above them.
 """
 
 import argparse
@@ -40,6 +42,7 @@ KEPT = [48, 32, 24]
 WINDOW, POOL, CHUNK, LAG, SINKS = 16, 5, 8, 12, 4
 ROW_STEP, ATTENTION_STEP, WEIGHT_STEP = 2.0**-8, 2.0**-20, 2.0**-10
 PROJECTED = 16
+SHORT_WINDOW, LARGE_EPSILON = 8, 3e-2
 
 
 class Recorded(kvpress.SnapKVPress):
@@ -101,6 +104,7 @@ def presses(data):
     recorded = Recorded(window_size=WINDOW, kernel_size=POOL)
     recorded.attention = data.attention
     snapkv = kvpress.SnapKVPress(window_size=WINDOW, kernel_size=POOL)
+    short = kvpress.SnapKVPress(window_size=SHORT_WINDOW, kernel_size=POOL)
     return {"knorm": kvpress.KnormPress(),
             "keydiff": kvpress.KeyDiffPress(),
             "cur": kvpress.CURPress(num_sinks=SINKS),
@@ -111,7 +115,8 @@ def presses(data):
             "streaming": kvpress.StreamingLLMPress(n_sink=SINKS),
             "chunkkv": kvpress.ChunkKVPress(recorded, chunk_length=CHUNK),
             "expected_attention": kvpress.ExpectedAttentionPress(n_sink=SINKS, epsilon=1e-2),
-            "criticalkv": kvpress.CriticalKVPress(snapkv)}
+            "criticalkv": kvpress.CriticalKVPress(snapkv),
+            "criticalkv_short": kvpress.CriticalKVPress(short, epsilon=LARGE_EPSILON)}
 
 
 def kept_positions(press, layer, data, attention, count):
@@ -131,7 +136,10 @@ def results(data):
     found = {}
     for name, press in presses(data).items():
         attention = None if name == "chunkkv" else data.attention
-        if name not in ("chunkkv", "streaming", "criticalkv"):
+        if name.startswith("criticalkv"):
+            second = kvpress.CriticalKVPress(press.press, press.epsilon, first_stage_ratio=0)
+            found[f"{name}_second"] = second.score(layer, hidden, data.keys, data.values, attention, {})[0]
+        elif name not in ("chunkkv", "streaming"):
             found[name] = press.score(layer, hidden, data.keys, data.values, attention, {})[0]
         for count in KEPT:
             found[f"{name}_{count}"] = kept_positions(press, layer, data, attention, count)
