@@ -105,7 +105,9 @@ bool ThreadPool::try_enter(std::uint32_t& state) noexcept {
 std::uint32_t ThreadPool::wait_for_change(std::uint32_t seen) noexcept {
   const auto number = [](std::uint32_t state) { return state / next_job; };
   std::uint32_t state = state_.load(std::memory_order_acquire);
-  for (int i = 0; number(state) == number(seen); ++i) {
+  // Whoever has seen the number that stop() counted up to sees stop_ too, and must not wait for
+  // more.
+  for (int i = 0; number(state) == number(seen) && !stop_.load(); ++i) {
     if (i < spins_before_sleep) {
       pause_briefly();
     } else {

@@ -325,6 +325,16 @@ TEST_CASE("wrong use ends with a message") {
   CHECK_THROWS_AS(make_pruner("h2o", {.budget = 64, .pinned = 64}, model.config()), Error);
 }
 
+TEST_CASE("a thread pool stops while its threads are just waking or going to sleep") {
+  for (int i = 0; i < 3000; ++i) {
+    ThreadPool pool(3);
+    std::atomic<std::size_t> done = 0;
+    for (int job = 0; job < 1 + i % 3; ++job)
+      pool.parallel_for(2, 1, [&](std::size_t first, std::size_t last) { done += last - first; });
+    REQUIRE(done == 2 * (1 + static_cast<std::size_t>(i) % 3));
+  }
+}
+
 TEST_CASE("a thread pool covers every index once, whatever the ranges") {
   for (const unsigned threads : {1u, 2u, 4u}) {
     ThreadPool pool(threads);
