@@ -169,6 +169,24 @@ TEST_CASE("sums travel with their tokens, and a new token starts anew") {
   CHECK(scores_of(scorer, {0, 1, 2, 3}, 1, 1) == before);
 }
 
+TEST_CASE("a sum of other temperatures is refused") {
+  const lethe::ScoreShape shape{.layers = 1, .slots = 8};
+  lethe::detail::StateWriter writer;
+  const GumbelMass saved({}, shape);
+  GumbelMass::archive(writer, saved);
+  const std::vector<std::byte> bytes = writer.take();
+  const auto taken = [&](const GumbelMass::Config& config) {
+    lethe::detail::StateReader reader(bytes);
+    GumbelMass other(config, shape);
+    GumbelMass::archive(reader, other);
+    return reader.at_end() && other.valid();
+  };
+  CHECK(taken({}));
+  CHECK_FALSE(taken({.first_temperature = 1.5f}));
+  CHECK_FALSE(taken({.last_temperature = 3.0f}));
+  CHECK_FALSE(taken({.rise = 7}));
+}
+
 TEST_CASE("a saved sum goes on where it stood, its noise too") {
   Samples samples(3);
   const lethe::ScoreShape shape{.layers = 1, .groups = 2, .slots = 16};

@@ -143,6 +143,21 @@ TEST_CASE("a saved count goes on where it stood") {
   }
 }
 
+TEST_CASE("a count of another window is refused") {
+  const lethe::ScoreShape shape{.layers = 1, .slots = 8};
+  for (const std::size_t window : {33u, 40u}) {
+    lethe::detail::StateWriter writer;
+    const PivotalCount saved({.window = 33}, shape);
+    PivotalCount::archive(writer, saved);
+    const std::vector<std::byte> bytes = writer.take();
+    lethe::detail::StateReader reader(bytes);
+    PivotalCount other({.window = window}, shape);
+    PivotalCount::archive(reader, other);
+    CHECK(reader.at_end());
+    CHECK(other.valid() == (window == 33));
+  }
+}
+
 TEST_CASE("mass that is not finite stays visible until its token goes") {
   for (const std::size_t window : {3u, 32u}) {
     for (const float odd : {not_a_number, infinity, -infinity}) {

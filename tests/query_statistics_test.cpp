@@ -1,5 +1,7 @@
 #include "lethe/query_statistics.hpp"
 
+#include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -145,18 +147,35 @@ TEST_CASE("statistics are saved, restored and reset whole") {
 
 TEST_CASE("sums that are not finite are no state") {
   for (const double sum : {1.0, -double(infinity), double(not_a_number)}) {
-    lethe::detail::StateWriter writer;
-    writer(std::vector<std::uint64_t>{1});
-    writer(std::vector<double>{sum});
-    writer(std::vector<double>{});
-    writer(std::vector<double>{});
-    const std::vector<std::byte> bytes = writer.take();
-    lethe::detail::StateReader reader(bytes);
     QueryStatistics statistics({.heads = 1}, 1, 1, {});
+    statistics.record(0, 0, Row{1.0f});
+    lethe::detail::StateWriter writer;
+    QueryStatistics::archive(writer, statistics);
+    std::vector<std::byte> bytes = writer.take();
+    const auto one = std::bit_cast<std::array<std::byte, 8>>(1.0);
+    const auto other = std::bit_cast<std::array<std::byte, 8>>(sum);
+    const auto place = std::search(bytes.begin(), bytes.end(), one.begin(), one.end());
+    REQUIRE(place != bytes.end());
+    std::copy(other.begin(), other.end(), place);
+    lethe::detail::StateReader reader(bytes);
     QueryStatistics::archive(reader, statistics);
     REQUIRE(reader.at_end());
     CHECK(statistics.valid() == (sum == 1.0));
   }
+}
+
+TEST_CASE("sums of queries turned back otherwise are refused") {
+  const lethe::QueryHeads queries{.heads = 1, .frequencies = {0.5f}};
+  const QueryStatistics first(queries, 4, 1, {});
+  const auto taken = [&](const lethe::QueryHeads& other, Position first_position) {
+    QueryStatistics second(other, 4, 1, {.first_position = first_position});
+    return restore(first, second);
+  };
+  CHECK(taken(queries, 0));
+  CHECK_FALSE(taken(queries, 4));
+  CHECK_FALSE(taken({.heads = 1, .frequencies = {0.25f}}, 0));
+  CHECK_FALSE(taken({.heads = 1, .frequencies = {0.5f}, .pairs = lethe::RotaryPairs::halves}, 0));
+  CHECK_FALSE(taken({.heads = 1, .frequencies = {0.5f}, .per_token = 2}, 0));
 }
 
 TEST_CASE("shapes that cannot be are refused by name") {
@@ -168,6 +187,9 @@ TEST_CASE("shapes that cannot be are refused by name") {
   CHECK_THROWS_WITH(refused({.heads = 1}, 0, 1), Catch::Contains("head_dimension = 0"));
   CHECK_THROWS_WITH(refused({.heads = 1, .frequencies = {1, 1}}, 3, 1),
                     Catch::Contains("queries.frequencies = 2"));
+  CHECK_THROWS_WITH(refused({.heads = 1, .frequencies = {not_a_number}}, 4, 1),
+                    Catch::Contains("queries.frequencies = 1"));
+  CHECK_THROWS_WITH(refused({.heads = 1, .scale = -1}, 4, 1), Catch::Contains("queries.scale"));
   CHECK_THROWS_WITH(refused({.heads = 1 << 20}, 1 << 14, 1 << 10),
                     Catch::Contains("queries.heads = 1048576"));
 }

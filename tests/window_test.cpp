@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <deque>
+#include <limits>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -54,6 +56,25 @@ void require_close(const std::vector<float>& found, const std::vector<double>& e
 }
 
 }  // namespace
+
+TEST_CASE("pooling hides no mass that is not a number") {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  for (const std::size_t spoilt : {0u, 5u, 19u}) {
+    WindowMass scorer({.window = 2, .pool = 7}, {.layers = 1, .slots = 20});
+    std::vector<float> mass(20, 0.05f);
+    mass[spoilt] = nan;
+    scorer.record(0, 0, 0, 0, mass);
+    scorer.advance(1);
+    std::vector<lethe::Position> positions(20);
+    std::iota(positions.begin(), positions.end(), 0u);
+    std::vector<float> scratch(20);
+    const auto scores = scorer.score(0, 0, positions, scratch);
+    for (std::size_t i = 0; i < 20; ++i) {
+      const bool is_near = (i > spoilt ? i - spoilt : spoilt - i) <= 3;
+      CHECK(lethe::is_finite(scores[i]) != is_near);
+    }
+  }
+}
 
 TEST_CASE("only the last queries count, pooled as SnapKV pools") {
   for (const std::size_t pool : {1u, 3u, 7u, 41u}) {

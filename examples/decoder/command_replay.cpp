@@ -74,6 +74,10 @@ int replay(const ReplayOptions& options) {
   Replay replay(recording, choices_of(options, recording.tokens()),
                 parse_cache_type(options.cache_type), options.threads);
   replay.run();
+  if (replay.judged() == 0) {
+    tell("Interrupted before the first token was judged.");
+    return 130;
+  }
   const json results = results_of(options, recording, replay);
   print_table(results);
   write_json(options.output.json, results);

@@ -58,7 +58,8 @@ struct Recipe {
   [[nodiscard]] lethe::QueryHeads queries() const {
     return {.heads = model.heads,
             .frequencies = {options.rope_frequencies.begin(), options.rope_frequencies.end()},
-            .pairs = rotary_pairs()};
+            .pairs = rotary_pairs(),
+            .scale = options.scale};
   }
 
   [[nodiscard]] lethe::RotaryPairs rotary_pairs() const {

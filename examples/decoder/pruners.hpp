@@ -23,6 +23,8 @@ struct PolicyOptions {
   std::span<const float> rope_frequencies{};
   /// The model's file, for policies that read its weights.
   const gguf::File* file = nullptr;
+  /// What queries times keys are multiplied by; 0: 1 / sqrt(head_dim), as the decoder does.
+  float scale = 0;
   /// What will be looked at; the policy "oracle" is told it.
   const FutureLooks* future_looks = nullptr;
 };

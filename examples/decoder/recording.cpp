@@ -55,6 +55,12 @@ Recording::Recording(safetensors::File file) : file_(std::move(file)) {
 std::size_t Recording::count_layers() const {
   std::size_t count = 0;
   while (file_.find(name_of(count, "queries")) != nullptr) ++count;
+  for (const char* kind : {"queries", "keys", "values", "lse"}) {
+    for (const std::size_t next : {count, count + 1}) {
+      if (count > 0 && file_.find(name_of(next, kind)) != nullptr)
+        throw file_.error("has " + name_of(next, kind) + " but no " + name_of(count, "queries"));
+    }
+  }
   return count;
 }
 

@@ -21,7 +21,8 @@ Pruner pruner_of(const Recording& recording, const ReplayChoice& choice) {
   return make_pruner(choice.policy,
                      {.budget = choice.tokens,
                       .pinned = choice.is_pinned ? recording.prompt_tokens() : 0,
-                      .rope_frequencies = recording.rope_frequencies()},
+                      .rope_frequencies = recording.rope_frequencies(),
+                      .scale = recording.scale()},
                      recording.model());
 }
 
@@ -78,7 +79,7 @@ json ReplayedPolicy::results(std::size_t tokens) const {
   return {{"policy", choice_.policy},
           {"label", policy_label(choice_.policy)},
           {"budget", choice_.budget},
-          {"budget_tokens", choice_.tokens},
+          {"budget_tokens", choice_.policy == "none" ? cache_.capacity() : choice_.tokens},
           {"pinned", choice_.is_pinned},
           {"kept_share", all.kept / layers},
           {"lost_mass", all.mass / layers},
@@ -134,6 +135,7 @@ void Replay::step(std::size_t first, std::size_t tokens) {
     append(whole_, layer, tokens);
     for (const auto& policy : policies_) append(policy->cache(), layer, tokens);
     attention_.run(layer, tasks_, queries_.data(), attended_.data());
+    check_whole(layer, first, tokens);
     if (recording_.has_lse()) check_lse(layer, first, tokens);
     for (std::size_t i = 1; i < tasks_.size(); ++i) observe(layer, i, tokens);
     if (first >= recording_.prompt_tokens()) judge(layer, first, tokens);
@@ -197,6 +199,20 @@ void Replay::observe(std::size_t layer, std::size_t task, std::size_t tokens) {
                                                         .head_dimension = model_.head_dim,
                                                         .head_stride = model_.head_dim,
                                                         .query_stride = width});
+}
+
+/// Finite numbers can be too large for what is made of them.
+void Replay::check_whole(std::size_t layer, std::size_t first, std::size_t tokens) const {
+  const auto is_finite = [](float value) { return std::isfinite(value); };
+  const std::size_t row = std::size_t{model_.heads} * model_.head_dim;
+  const auto lse = attention_.lse().first(tokens * model_.heads);
+  const auto outputs = std::span(attended_).first(tokens * row);
+  if (std::all_of(lse.begin(), lse.end(), is_finite) &&
+      std::all_of(outputs.begin(), outputs.end(), is_finite))
+    return;
+  throw recording_.error("layer " + std::to_string(layer) + ", from token " +
+                         std::to_string(first) +
+                         " on: attention is not finite; the numbers are too large");
 }
 
 void Replay::judge(std::size_t layer, std::size_t first, std::size_t tokens) {

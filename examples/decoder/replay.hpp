@@ -73,6 +73,7 @@ class Replay {
   void append(KVCache& cache, std::size_t layer, std::size_t tokens);
   void observe(std::size_t layer, std::size_t task, std::size_t tokens);
   void judge(std::size_t layer, std::size_t first, std::size_t tokens);
+  void check_whole(std::size_t layer, std::size_t first, std::size_t tokens) const;
   void check_lse(std::size_t layer, std::size_t first, std::size_t tokens) const;
   [[nodiscard]] std::size_t chunk_at(std::size_t first) const;
 

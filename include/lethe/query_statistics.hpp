@@ -26,6 +26,8 @@ struct QueryHeads {
   RotaryPairs pairs = RotaryPairs::neighbours;
   /// Queries that a token brings to a layer (QueryShape::per_token).
   std::size_t per_token = 1;
+  /// What queries times keys are multiplied by in attention; 0: 1 / sqrt(head_dimension).
+  float scale = 0.0f;
 
   bool operator==(const QueryHeads&) const = default;
 };
@@ -43,10 +45,10 @@ struct QueryMoments {
 };
 
 /// Sums over the queries of each (layer, query head), rotation undone. In double, in the order in
-/// which queries come, so that equal queries give equal bits however they are cut into steps. A
-/// query with a channel that is not finite is left out. Memory: 8 bytes a sum; layers x heads x
-/// (channels + channels (channels + 1) / 2 + pairs) of them with every moment. Nothing is allocated
-/// after construction.
+/// which queries come, so that equal queries give equal bits however they are cut into steps (where
+/// a token brings one). A query with a channel that is not finite is left out. Memory: 8 bytes a
+/// sum; layers x heads x (channels + channels (channels + 1) / 2 + pairs) of them with every
+/// moment. Nothing is allocated after construction.
 class QueryStatistics {
  public:
   /// head_dimension: channels of a query and of a key. Throws std::invalid_argument when it or
@@ -55,6 +57,7 @@ class QueryStatistics {
                   const QueryMoments& moments)
       : shape_(checked(queries, head_dimension, layers)),
         moments_(moments),
+        settings_(digest_of(queries, moments)),
         rotation_(queries.frequencies, queries.pairs),
         row_(head_dimension, 0.0f),
         counts_(layers, 0),
@@ -128,6 +131,10 @@ class QueryStatistics {
 
   template <class Archive, class Self>
   static void archive(Archive& archive, Self& self) {
+    // Sums of queries turned back otherwise, or of others, cannot be gone on with.
+    std::uint64_t settings = self.settings_;
+    archive(settings);
+    if constexpr (!std::is_const_v<Self>) self.same_settings_ = settings == self.settings_;
     archive(self.counts_);
     archive(self.sums_);
     archive(self.products_);
@@ -142,7 +149,7 @@ class QueryStatistics {
         return (std::bit_cast<std::uint64_t>(sum) & exponent) != exponent;
       });
     };
-    return finite(sums_) && finite(products_) && finite(lengths_);
+    return same_settings_ && finite(sums_) && finite(products_) && finite(lengths_);
   }
 
  private:
@@ -158,6 +165,10 @@ class QueryStatistics {
                     "keep layers x heads x head_dimension^2 within 2^48");
     detail::require(2 * queries.frequencies.size() <= head_dimension, "queries.frequencies",
                     queries.frequencies.size(), "give one for each pair of channels at most");
+    detail::require(is_finite(queries.scale) && queries.scale >= 0.0f, "queries.scale",
+                    queries.scale, "give a number above 0, or 0 for 1 / sqrt(head_dimension)");
+    detail::require(is_finite_row(queries.frequencies), "queries.frequencies",
+                    queries.frequencies.size(), "give finite ones");
     return {queries.heads, head_dimension, queries.per_token};
   }
 
@@ -167,6 +178,18 @@ class QueryStatistics {
       largest = std::max(largest, std::bit_cast<std::uint32_t>(channel) & 0x7FFFFFFFu);
     }
     return largest < 0x7F800000u;
+  }
+
+  /// FNV-1a of what sums depend on.
+  [[nodiscard]] static std::uint64_t digest_of(const QueryHeads& queries,
+                                               const QueryMoments& moments) {
+    std::uint64_t digest = 0xCBF29CE484222325u;
+    const auto add = [&digest](std::uint64_t value) { digest = (digest ^ value) * 0x100000001B3u; };
+    for (const float frequency : queries.frequencies) add(std::bit_cast<std::uint32_t>(frequency));
+    add(static_cast<std::uint64_t>(queries.pairs));
+    add(queries.per_token);
+    add(moments.first_position);
+    return digest;
   }
 
   [[nodiscard]] std::size_t index_of(std::size_t layer, std::size_t head) const {
@@ -213,6 +236,8 @@ class QueryStatistics {
 
   QueryShape shape_;
   QueryMoments moments_;
+  std::uint64_t settings_;
+  bool same_settings_ = true;
   Rotation rotation_;
   std::vector<float> row_;
   /// Of each layer.

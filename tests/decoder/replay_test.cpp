@@ -200,11 +200,12 @@ TEST_CASE("losses are those of double arithmetic on what the policy keeps") {
       mean.error += loss.error / double{tokens};
     }
     CHECK(mean.mass > 0.3);
-    CHECK(run.at("layers").at("kept_share").at(layer).get<double>() == Approx(mean.kept));
-    CHECK(run.at("layers").at("lost_mass").at(layer).get<double>() ==
-          Approx(mean.mass).epsilon(1e-4));
-    CHECK(run.at("layers").at("output_error").at(layer).get<double>() ==
-          Approx(mean.error).epsilon(1e-4));
+    CHECK_THAT(run.at("layers").at("kept_share").at(layer).get<double>(),
+               WithinRel(mean.kept, 1e-6));
+    CHECK_THAT(run.at("layers").at("lost_mass").at(layer).get<double>(),
+               WithinRel(mean.mass, 1e-4));
+    CHECK_THAT(run.at("layers").at("output_error").at(layer).get<double>(),
+               WithinRel(mean.error, 1e-4));
   }
 }
 
@@ -253,6 +254,33 @@ TEST_CASE("a recording that is none, or not whole, is refused by name") {
   Made flat;
   flat.tensors[first].shape = {tokens * heads * channels};
   spoilt(flat, "tokens x heads x channels");
+}
+
+TEST_CASE("a recording with a gap or with numbers beyond attention is refused") {
+  Made gap;
+  gap.tensors.erase("layers.0.queries");
+  spoilt(gap, "is no recording");
+  Made half;
+  half.tensors.erase("layers.1.queries");
+  spoilt(half, "has layers.1.keys but no layers.1.queries");
+  Made large;
+  for (float& value : large.tensors["layers.1.queries"].values) value *= 1e30f;
+  for (float& value : large.tensors["layers.1.keys"].values) value *= 1e30f;
+  const File file(large);
+  check_error([&] { replayed(file, "none", tokens); },
+              "layer 1, from token 0 on: attention is not");
+}
+
+TEST_CASE("scaled queries and a scale that makes up for it are the same recording") {
+  Made made;
+  for (std::size_t layer = 0; layer < layers; ++layer)
+    for (float& value : made.tensors["layers." + std::to_string(layer) + ".queries"].values)
+      value *= 4.0f;
+  made.metadata["scale"] = std::to_string(0.25f / std::sqrt(float{channels}));
+  const File scaled(made), plain{Made()};
+  for (const char* policy : {"h2o", "expectedattention"})
+    CHECK_THAT(replayed(scaled, policy, 24).at("output_error").get<double>(),
+               WithinRel(replayed(plain, policy, 24).at("output_error").get<double>(), 1e-3));
 }
 
 TEST_CASE("senseless metadata is refused by name") {

@@ -90,6 +90,19 @@ class GumbelMass {
 
   template <class Archive, class Self>
   static void archive(Archive& archive, Self& self) {
+    // Sums of other temperatures cannot be gone on with, so these are compared, not taken over.
+    auto first = std::bit_cast<std::uint32_t>(self.config_.first_temperature);
+    auto last = std::bit_cast<std::uint32_t>(self.config_.last_temperature);
+    std::uint64_t rise = self.config_.rise;
+    archive(first);
+    archive(last);
+    archive(rise);
+    if constexpr (!std::is_const_v<Self>) {
+      self.same_temperatures_ =
+          first == std::bit_cast<std::uint32_t>(self.config_.first_temperature) &&
+          last == std::bit_cast<std::uint32_t>(self.config_.last_temperature) &&
+          rise == self.config_.rise;
+    }
     archive(self.config_.seed);
     archive(self.queries_);
     StepRows::archive(archive, self.rows_);
@@ -97,7 +110,8 @@ class GumbelMass {
   }
 
   [[nodiscard]] bool valid() const {
-    return queries_ >= 0 && queries_ < (std::int64_t{1} << 62) && rows_.valid(queries_);
+    return same_temperatures_ && queries_ >= 0 && queries_ < (std::int64_t{1} << 62) &&
+           rows_.valid(queries_);
   }
 
  private:
@@ -189,6 +203,7 @@ class GumbelMass {
   }
 
   Config config_;
+  bool same_temperatures_ = true;
   ScoreShape shape_;
   std::int64_t queries_ = 0;
   StepRows rows_;

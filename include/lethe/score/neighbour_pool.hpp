@@ -49,9 +49,15 @@ class NeighbourPool {
     const std::size_t end = std::min(count, centre + reach + 1);
     float result = ranked_[begin];
     for (std::size_t i = begin + 1; i < end; ++i) {
-      result = pooling_ == Pooling::maximum ? std::max(result, ranked_[i]) : result + ranked_[i];
+      result = pooling_ == Pooling::maximum ? larger(result, ranked_[i]) : result + ranked_[i];
     }
     return pooling_ == Pooling::maximum ? result : result * share_;
+  }
+
+  /// NaN where either is.
+  [[nodiscard]] static float larger(float a, float b) {
+    if (!is_finite(a)) return a;
+    return !is_finite(b) || a < b ? b : a;
   }
 
   std::size_t pool_;

@@ -103,6 +103,10 @@ class PivotalCount {
 
   template <class Archive, class Self>
   static void archive(Archive& archive, Self& self) {
+    // Bits mean nothing under another window, so it is compared, not taken over.
+    std::uint64_t window = self.window_;
+    archive(window);
+    if constexpr (!std::is_const_v<Self>) self.same_window_ = window == self.window_;
     archive(self.queries_);
     StepRows::archive(archive, self.rows_);
     archive(self.newest_);
@@ -111,7 +115,7 @@ class PivotalCount {
 
   [[nodiscard]] bool valid() const {
     const bool countable = queries_ >= 0 && queries_ < (std::int64_t{1} << 62);
-    return countable && rows_.valid(queries_) &&
+    return same_window_ && countable && rows_.valid(queries_) &&
            std::all_of(newest_.begin(), newest_.end(),
                        [this](std::int64_t query) { return query >= 0 && query <= queries_; });
   }
@@ -197,6 +201,7 @@ class PivotalCount {
   }
 
   std::size_t window_;
+  bool same_window_ = true;
   std::size_t words_;
   ScoreShape shape_;
   std::int64_t queries_ = 0;

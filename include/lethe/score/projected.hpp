@@ -145,6 +145,10 @@ class Projected : public ScorerAdaptor<Scorer> {
     const OutputProjection& output = config.output;
     detail::require(output.layers.size() == shape.layers, "output.layers", output.layers.size(),
                     "give one matrix for each layer of the cache");
+    const std::size_t most = std::size_t{1} << 24;
+    detail::require(
+        output.width <= most && output.query_heads <= most / config.heads.value_channels(),
+        "output.width", output.width, "no model is so wide");
     for (const std::span<const float> matrix : output.layers) {
       detail::require(
           matrix.size() == output.width * output.query_heads * config.heads.value_channels(),

@@ -38,7 +38,7 @@ class Capacity : public QueryRule {
   static constexpr bool reads_keys = true;
   static constexpr bool reads_values = true;
 
-  /// Throws std::invalid_argument as QueryRule does, or when sharpness is negative or above 80, or
+  /// Throws std::invalid_argument as QueryRule does, or when sharpness is negative or above 25, or
   /// horizon is 0.
   Capacity(const Config& config, const HeadShape& heads, const ScoreShape& shape)
       : QueryRule(config.queries, heads, shape.layers, {}),
@@ -64,8 +64,8 @@ class Capacity : public QueryRule {
 
  private:
   [[nodiscard]] static const Config& checked(const Config& config) {
-    detail::require(config.sharpness >= 0.0f && config.sharpness <= 80.0f, "sharpness",
-                    config.sharpness, "choose a number from 0 to 80");
+    detail::require(config.sharpness >= 0.0f && config.sharpness <= 25.0f, "sharpness",
+                    config.sharpness, "choose a number from 0 to 25: doubles tell no more apart");
     return config;
   }
 
@@ -116,12 +116,12 @@ class Capacity : public QueryRule {
   }
 
   /// Cholesky: the lower triangle becomes L with A = LL', its diagonal inverted. A is at least the
-  /// identity, so no root is near 0.
+  /// identity, so its pivots are at least 1, and what is below is rounding.
   LETHE_EXACT void factorise() {
     LETHE_EXACT_BODY
     for (std::size_t c = 0; c < channels_; ++c) {
       double* own = column(c);
-      own[c] = 1.0 / std::sqrt(own[c]);
+      own[c] = 1.0 / std::sqrt(std::max(own[c], 1.0));
       for (std::size_t r = c + 1; r < channels_; ++r) own[r] = own[r] * own[c];
       for (std::size_t j = c + 1; j < channels_; ++j) {
         subtract(column(j) + j, own + j, channels_ - j, own[j]);

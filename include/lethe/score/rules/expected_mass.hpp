@@ -45,6 +45,7 @@ class ExpectedMass : public QueryRule {
       : QueryRule(config.queries, heads, shape.layers,
                   {.covariance = true, .first_position = config.first_tokens}),
         config_(checked(config)),
+        scale_(scale_of(config.queries, heads)),
         rotation_(config.queries.frequencies, config.queries.pairs,
                   detail::next_offsets(config.horizon)),
         mean_(heads.key_dimension, 0.0f),
@@ -81,6 +82,11 @@ class ExpectedMass : public QueryRule {
     return config;
   }
 
+  [[nodiscard]] static double scale_of(const QueryHeads& queries, const HeadShape& heads) {
+    if (queries.scale > 0.0f) return static_cast<double>(queries.scale);
+    return 1.0 / std::sqrt(static_cast<double>(heads.key_dimension));
+  }
+
   /// Instead of the mean and the covariance of every query head, keys take the mean rotation, the
   /// other way round: the products are the same.
   void turn_keys(const HeadRows& rows, std::size_t sinks) {
@@ -106,9 +112,8 @@ class ExpectedMass : public QueryRule {
 
   LETHE_EXACT void find_logits(std::size_t tokens) {
     LETHE_EXACT_BODY
-    const double channels = static_cast<double>(mean_.size());
-    const double mean_scale = 1.0 / std::sqrt(channels);
-    const double spread_scale = 0.5 / channels;
+    const double mean_scale = scale_;
+    const double spread_scale = 0.5 * (scale_ * scale_);
     for (std::size_t i = 0; i < tokens; ++i) {
       const double mean = detail::dot(mean_, turned(i));
       logits_[i] = LETHE_PRODUCT(mean, mean_scale) + LETHE_PRODUCT(spread(turned(i)), spread_scale);
@@ -150,6 +155,7 @@ class ExpectedMass : public QueryRule {
   }
 
   Config config_;
+  double scale_;
   MeanRotation rotation_;
   // One query head.
   std::vector<float> mean_;

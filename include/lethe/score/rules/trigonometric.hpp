@@ -104,10 +104,11 @@ class Trigonometric : public QueryRule {
     const double share = 1.0 / static_cast<double>(tokens);
     double total = 0;
     for (std::size_t i = 0; i < tokens; ++i) total = total + sums_[i];
-    const float mean = static_cast<float>(total * share);
+    // In double: of equal sums, a mean rounded to float leaves its error, which would be magnified.
+    const double mean = LETHE_PRODUCT(total, share);
     double squares = 0;
     for (std::size_t i = 0; i < tokens; ++i) {
-      deviations_[i] = static_cast<float>(sums_[i] - static_cast<double>(mean));
+      deviations_[i] = static_cast<float>(sums_[i] - mean);
       squares = squares + static_cast<double>(deviations_[i]) * static_cast<double>(deviations_[i]);
     }
     return 1.0 / std::max(std::sqrt(squares * share), 1e-6);
