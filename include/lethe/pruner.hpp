@@ -213,7 +213,8 @@ class Pruner {
     detail::StateReader reader(detail::open_state(Scorer::name, state_.saved_shape(), bytes));
     detail::SequenceState<Scorer>::archive(reader, restored);
     if (!reader.at_end() || !restored.valid()) {
-      detail::refuse_state("its contents are damaged, or a setting of its score is another");
+      detail::refuse_state(
+          "its contents are damaged, or its score has another decay, window or other setting");
     }
     state_ = std::move(restored);
   }
