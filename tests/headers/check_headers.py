@@ -3,7 +3,10 @@
 each compiles alone, twice in one unit.
 
 usage: check_headers.py {list|levels|umbrella} SOURCE_DIR
-       check_headers.py alone SOURCE_DIR COMPILER
+       check_headers.py alone SOURCE_DIR COMPILER [precompiled]
+
+precompiled: with all standard headers precompiled, in a quarter of the time. A header that lacks one
+of them is found with another compiler, without this.
 """
 
 import fnmatch
@@ -11,6 +14,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', re.M)
 
@@ -82,21 +86,33 @@ def check_umbrella(root):
         yield f"{header}: not reached from lethe/lethe.hpp"
 
 
-def check_alone(root, compiler):
-    command = [compiler, "-std=c++20", "-fsyntax-only", "-I", str(root / "include"), "-x", "c++", "-",
-               "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
-    for header in sorted(headers_on_disk(root)):
-        unit = f"#include <{header}>\n" * 2
-        compiled = subprocess.run(command, input=unit, text=True, stderr=subprocess.PIPE)
-        if compiled.returncode != 0:
-            yield f"{header} does not compile alone:\n{compiled.stderr}"
+def precompile(root, command, folder):
+    """Options that have the standard headers of all headers at hand."""
+    names = {name for header in headers_on_disk(root) for name in includes(root, header)}
+    standard = folder / "standard.hpp"
+    standard.write_text("".join(f"#include <{name}>\n" for name in sorted(names) if "/" not in name))
+    target = folder / "standard.hpp.gch"
+    subprocess.run([*command, "-x", "c++-header", str(standard), "-o", str(target)], check=True)
+    return ["-include", str(standard)]
+
+
+def check_alone(root, compiler, precompiled=None):
+    command = [compiler, "-std=c++20", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
+    with tempfile.TemporaryDirectory() as folder:
+        options = precompile(root, command, pathlib.Path(folder)) if precompiled else []
+        command += [*options, "-fsyntax-only", "-I", str(root / "include"), "-x", "c++", "-"]
+        for header in sorted(headers_on_disk(root)):
+            unit = f"#include <{header}>\n" * 2
+            compiled = subprocess.run(command, input=unit, text=True, stderr=subprocess.PIPE)
+            if compiled.returncode != 0:
+                yield f"{header} does not compile alone:\n{compiled.stderr}"
 
 
 def main():
     checks = {"list": check_list, "levels": check_levels, "umbrella": check_umbrella,
               "alone": check_alone}
     name, *arguments = sys.argv[1:] or [""]
-    if name not in checks or len(arguments) != (2 if name == "alone" else 1):
+    if name not in checks or len(arguments) not in ((2, 3) if name == "alone" else (1,)):
         sys.exit(__doc__)
     problems = list(checks[name](pathlib.Path(arguments[0]), *arguments[1:]))
     for problem in problems:
