@@ -74,6 +74,15 @@ class StateReader {
   bool good_ = true;
 };
 
+/// Lists a setting without which the state means nothing: it is compared, not taken over. Returns
+/// whether what was read is the same; true when writing.
+template <class Archive, class Value>
+[[nodiscard]] bool archive_setting(Archive& archive, Value setting) {
+  Value found = setting;
+  archive(found);
+  return found == setting;
+}
+
 /// FNV-1a over bytes, folded from eight at a time.
 [[nodiscard]] inline std::uint64_t checksum(std::span<const std::byte> bytes) {
   std::uint64_t hash = 0xCBF29CE484222325u;

@@ -109,6 +109,26 @@ using RowLanes = std::array<double, row_lanes>;
          ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
 }
 
+/// Whether no channel is infinite or NaN. Integers all through: -ffast-math takes it for granted.
+[[nodiscard]] inline bool is_finite_row(std::span<const float> row) {
+  std::uint32_t largest = 0;
+  for (const float channel : row) {
+    const std::uint32_t size = std::bit_cast<std::uint32_t>(channel) & 0x7FFFFFFFu;
+    largest = largest < size ? size : largest;
+  }
+  return largest < 0x7F800000u;
+}
+
+/// Makes the figure of every token NaN whose row is not finite. rows: none where they were not
+/// read.
+inline void spoil(const TokenRows& rows, std::span<float> figures) {
+  if (rows.data.empty()) return;
+  for (std::size_t i = 0; i < figures.size(); ++i) {
+    const std::uint32_t nan = is_finite_row(rows[i]) ? 0u : 0x7FC00000u;
+    figures[i] = std::bit_cast<float>(std::bit_cast<std::uint32_t>(figures[i]) | nan);
+  }
+}
+
 /// The inner product of two rows of one length. Products of floats are exact in double, so fusing
 /// them with the additions changes nothing.
 [[nodiscard]] LETHE_EXACT inline double dot(std::span<const float> a, std::span<const float> b) {

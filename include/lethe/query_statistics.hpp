@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstddef>
@@ -75,7 +76,7 @@ class QueryStatistics {
   /// Counts a query: all its heads side by side, as they enter attention. O(heads x channels), and
   /// O(heads x channels^2) with the covariance.
   void record(std::size_t layer, Position position, std::span<const float> query) {
-    if (position < moments_.first_position || !is_finite_row(query)) return;
+    if (position < moments_.first_position || !detail::is_finite_row(query)) return;
     ++counts_[layer];
     rotation_.set_position(position);
     for (std::size_t head = 0; head < shape_.heads; ++head) {
@@ -132,9 +133,8 @@ class QueryStatistics {
   template <class Archive, class Self>
   static void archive(Archive& archive, Self& self) {
     // Sums of queries turned back otherwise, or of others, cannot be gone on with.
-    std::uint64_t settings = self.settings_;
-    archive(settings);
-    if constexpr (!std::is_const_v<Self>) self.same_settings_ = settings == self.settings_;
+    [[maybe_unused]] const bool same = detail::archive_setting(archive, self.settings_);
+    if constexpr (!std::is_const_v<Self>) self.same_settings_ = same;
     archive(self.counts_);
     archive(self.sums_);
     archive(self.products_);
@@ -167,29 +167,18 @@ class QueryStatistics {
                     queries.frequencies.size(), "give one for each pair of channels at most");
     detail::require(is_finite(queries.scale) && queries.scale >= 0.0f, "queries.scale",
                     queries.scale, "give a number above 0, or 0 for 1 / sqrt(head_dimension)");
-    detail::require(is_finite_row(queries.frequencies), "queries.frequencies",
+    detail::require(detail::is_finite_row(queries.frequencies), "queries.frequencies",
                     queries.frequencies.size(), "give finite ones");
     return {queries.heads, head_dimension, queries.per_token};
   }
 
-  [[nodiscard]] static bool is_finite_row(std::span<const float> row) {
-    std::uint32_t largest = 0;
-    for (const float channel : row) {
-      largest = std::max(largest, std::bit_cast<std::uint32_t>(channel) & 0x7FFFFFFFu);
-    }
-    return largest < 0x7F800000u;
-  }
-
-  /// FNV-1a of what sums depend on.
+  /// Of what sums depend on.
   [[nodiscard]] static std::uint64_t digest_of(const QueryHeads& queries,
                                                const QueryMoments& moments) {
-    std::uint64_t digest = 0xCBF29CE484222325u;
-    const auto add = [&digest](std::uint64_t value) { digest = (digest ^ value) * 0x100000001B3u; };
-    for (const float frequency : queries.frequencies) add(std::bit_cast<std::uint32_t>(frequency));
-    add(static_cast<std::uint64_t>(queries.pairs));
-    add(queries.per_token);
-    add(moments.first_position);
-    return digest;
+    const std::array<std::uint64_t, 4> parts{
+        detail::checksum(std::as_bytes(std::span(queries.frequencies))),
+        static_cast<std::uint64_t>(queries.pairs), queries.per_token, moments.first_position};
+    return detail::checksum(std::as_bytes(std::span(parts)));
   }
 
   [[nodiscard]] std::size_t index_of(std::size_t layer, std::size_t head) const {

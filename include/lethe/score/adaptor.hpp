@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <limits>
 #include <span>
+#include <vector>
 
 #include "lethe/retention.hpp"
 #include "lethe/score.hpp"
@@ -122,6 +123,46 @@ class ScorerAdaptor : public detail::CacheReading<Scorer>, public detail::QueryR
       : scorer_(config, shape) {}
 
   Scorer scorer_;
+};
+
+/// A ScorerAdaptor that keeps a float for each slot and group beside the inner scorer's state; 0
+/// for a new token.
+template <TokenScorer Scorer>
+class RowAdaptor : public ScorerAdaptor<Scorer> {
+ public:
+  void keep(const EvictionPlan& plan, std::size_t group) {
+    ScorerAdaptor<Scorer>::keep(plan, group);
+    keep_row(row_of(plan.layer, group), plan);
+  }
+
+  void forget(std::size_t layer, std::size_t group, Slot slot) {
+    ScorerAdaptor<Scorer>::forget(layer, group, slot);
+    row_of(layer, group)[slot] = 0.0f;
+  }
+
+  void reset() {
+    ScorerAdaptor<Scorer>::reset();
+    std::fill(rows_.begin(), rows_.end(), 0.0f);
+  }
+
+  template <class Archive, class Self>
+  static void archive(Archive& archive, Self& self) {
+    ScorerAdaptor<Scorer>::archive(archive, self);
+    archive(self.rows_);
+  }
+
+ protected:
+  RowAdaptor(const typename Scorer::Config& config, const ScoreShape& shape)
+      : ScorerAdaptor<Scorer>(config, shape),
+        shape_(shape),
+        rows_(shape.layers * shape.groups * shape.slots, 0.0f) {}
+
+  [[nodiscard]] std::span<float> row_of(std::size_t layer, std::size_t group) {
+    return std::span(rows_).subspan((layer * shape_.groups + group) * shape_.slots, shape_.slots);
+  }
+
+  ScoreShape shape_;
+  std::vector<float> rows_;
 };
 
 }  // namespace lethe

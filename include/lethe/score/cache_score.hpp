@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -94,8 +93,8 @@ class CacheScore : public detail::QueryReading<Rule> {
       const HeadRows rows = fetch(cache, layer, head, order);
       const std::span<float> own = std::span(head_scores_).first(order.size());
       rule_.score(rows, own);
-      spoil(rows.keys, own);
-      spoil(rows.values, own);
+      detail::spoil(rows.keys, own);
+      detail::spoil(rows.values, own);
       add_in_slots(row, own, order);
     }
   }
@@ -191,20 +190,6 @@ class CacheScore : public detail::QueryReading<Rule> {
       read_rows(order[begin], space.subspan(begin * channels, (end - begin) * channels));
     }
     return {.data = space.first(order.size() * channels), .channels = channels};
-  }
-
-  /// Makes the score of every token NaN that has a channel which is not finite. Integers all
-  /// through: -ffast-math takes it for granted that there is no NaN to make.
-  static void spoil(const TokenRows& rows, std::span<float> scores) {
-    if (rows.data.empty()) return;
-    for (std::size_t i = 0; i < scores.size(); ++i) {
-      std::uint32_t largest = 0;
-      for (const float channel : rows[i]) {
-        largest = std::max(largest, std::bit_cast<std::uint32_t>(channel) & 0x7FFFFFFFu);
-      }
-      const std::uint32_t spoilt = largest >= 0x7F800000u ? 0x7FC00000u : 0u;
-      scores[i] = std::bit_cast<float>(std::bit_cast<std::uint32_t>(scores[i]) | spoilt);
-    }
   }
 
   LETHE_EXACT static void add_in_slots(std::span<float> row, std::span<const float> scores,

@@ -90,19 +90,13 @@ class GumbelMass {
 
   template <class Archive, class Self>
   static void archive(Archive& archive, Self& self) {
-    // Sums of other temperatures cannot be gone on with, so these are compared, not taken over.
-    auto first = std::bit_cast<std::uint32_t>(self.config_.first_temperature);
-    auto last = std::bit_cast<std::uint32_t>(self.config_.last_temperature);
-    std::uint64_t rise = self.config_.rise;
-    archive(first);
-    archive(last);
-    archive(rise);
-    if constexpr (!std::is_const_v<Self>) {
-      self.same_temperatures_ =
-          first == std::bit_cast<std::uint32_t>(self.config_.first_temperature) &&
-          last == std::bit_cast<std::uint32_t>(self.config_.last_temperature) &&
-          rise == self.config_.rise;
-    }
+    const Config& own = self.config_;
+    const bool first =
+        detail::archive_setting(archive, std::bit_cast<std::uint32_t>(own.first_temperature));
+    const bool last =
+        detail::archive_setting(archive, std::bit_cast<std::uint32_t>(own.last_temperature));
+    const bool rise = detail::archive_setting(archive, static_cast<std::uint64_t>(own.rise));
+    if constexpr (!std::is_const_v<Self>) self.same_temperatures_ = first && last && rise;
     archive(self.config_.seed);
     archive(self.queries_);
     StepRows::archive(archive, self.rows_);

@@ -103,10 +103,9 @@ class PivotalCount {
 
   template <class Archive, class Self>
   static void archive(Archive& archive, Self& self) {
-    // Bits mean nothing under another window, so it is compared, not taken over.
-    std::uint64_t window = self.window_;
-    archive(window);
-    if constexpr (!std::is_const_v<Self>) self.same_window_ = window == self.window_;
+    [[maybe_unused]] const bool same =
+        detail::archive_setting(archive, static_cast<std::uint64_t>(self.window_));
+    if constexpr (!std::is_const_v<Self>) self.same_window_ = same;
     archive(self.queries_);
     StepRows::archive(archive, self.rows_);
     archive(self.newest_);

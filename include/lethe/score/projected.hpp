@@ -50,7 +50,7 @@ struct ProjectedConfig {
 /// kept: 4 bytes a slot and group beside the inner scorer's. A value that is not finite makes the
 /// token's score NaN.
 template <TokenScorer Scorer>
-class Projected : public ScorerAdaptor<Scorer> {
+class Projected : public RowAdaptor<Scorer> {
  public:
   using Config = ProjectedConfig<Scorer>;
   static constexpr bool reads_cache = true;
@@ -59,14 +59,12 @@ class Projected : public ScorerAdaptor<Scorer> {
   /// Throws std::invalid_argument when heads or output are not given or do not fit each other or
   /// the shape, groups is neither 1 nor heads.kv_heads, or epsilon is negative or not finite.
   Projected(const Config& config, const ScoreShape& shape)
-      : Adaptor(config.score, shape),
+      : RowAdaptor<Scorer>(config.score, shape),
         output_(checked(config, shape).output),
         heads_(config.heads),
         epsilon_(config.epsilon),
-        shape_(shape),
         values_(shape.slots * heads_.value_channels(), 0.0f),
-        sums_(shape.slots, 0.0),
-        norms_(shape.layers * shape.groups * shape.slots, 0.0f) {}
+        sums_(shape.slots, 0.0) {}
 
   /// Finds the norms of the tokens that are new since the last call, and shows the cache to the
   /// inner scorer. O(new tokens x query heads x channels x width).
@@ -75,7 +73,7 @@ class Projected : public ScorerAdaptor<Scorer> {
   void read(const Cache& cache, std::size_t layer, std::size_t group,
             std::span<const Position> positions) {
     detail::show_cache(this->scorer_, cache, layer, group, positions);
-    const std::span<float> norms = row_of(layer, group).first(positions.size());
+    const std::span<float> norms = this->row_of(layer, group).first(positions.size());
     std::size_t end = 0;
     for (std::size_t begin = 0; begin < norms.size(); begin = end) {
       end = begin + 1;
@@ -91,37 +89,14 @@ class Projected : public ScorerAdaptor<Scorer> {
                                                          std::span<float> scratch) {
     LETHE_EXACT_BODY
     const std::span<const float> scores = this->scorer_.score(layer, group, positions, scratch);
-    const std::span<const float> norms = row_of(layer, group);
+    const std::span<const float> norms = this->row_of(layer, group);
     for (std::size_t i = 0; i < positions.size(); ++i) {
       scratch[i] = (scores[i] + epsilon_) * norms[i];
     }
     return scratch.first(positions.size());
   }
 
-  void keep(const EvictionPlan& plan, std::size_t group) {
-    Adaptor::keep(plan, group);
-    keep_row(row_of(plan.layer, group), plan);
-  }
-
-  void forget(std::size_t layer, std::size_t group, Slot slot) {
-    Adaptor::forget(layer, group, slot);
-    row_of(layer, group)[slot] = 0.0f;
-  }
-
-  void reset() {
-    Adaptor::reset();
-    std::fill(norms_.begin(), norms_.end(), 0.0f);
-  }
-
-  template <class Archive, class Self>
-  static void archive(Archive& archive, Self& self) {
-    Adaptor::archive(archive, self);
-    archive(self.norms_);
-  }
-
  private:
-  using Adaptor = ScorerAdaptor<Scorer>;
-
   [[nodiscard]] static const Config& checked(const Config& config, const ScoreShape& shape) {
     const HeadShape& heads = config.heads;
     const OutputProjection& output = config.output;
@@ -162,16 +137,12 @@ class Projected : public ScorerAdaptor<Scorer> {
     return (std::bit_cast<std::uint32_t>(norm) & 0x7FFFFFFFu) != 0;
   }
 
-  [[nodiscard]] std::span<float> row_of(std::size_t layer, std::size_t group) {
-    return std::span(norms_).subspan((layer * shape_.groups + group) * shape_.slots, shape_.slots);
-  }
-
   /// The norms of consecutive slots: sums over the KV heads of the group.
   template <class Cache>
   LETHE_EXACT void measure(const Cache& cache, std::size_t layer, std::size_t group,
                            std::size_t first_slot, std::span<float> norms) {
     LETHE_EXACT_BODY
-    const std::size_t each = heads_.kv_heads / shape_.groups;
+    const std::size_t each = heads_.kv_heads / this->shape_.groups;
     const std::size_t channels = heads_.value_channels();
     const TokenRows values{.data = std::span(values_).first(norms.size() * channels),
                            .channels = channels};
@@ -179,7 +150,7 @@ class Projected : public ScorerAdaptor<Scorer> {
     for (std::size_t head = group * each; head < (group + 1) * each; ++head) {
       cache.read_values(layer, head, first_slot, std::span(values_).first(values.data.size()));
       for (std::size_t row = 0; row < output_.width; ++row) project(layer, head, row, values);
-      spoil(values, norms);
+      detail::spoil(values, norms);
     }
     const double share = 1.0 / static_cast<double>(output_.query_heads / heads_.kv_heads);
     for (std::size_t i = 0; i < norms.size(); ++i) {
@@ -202,24 +173,11 @@ class Projected : public ScorerAdaptor<Scorer> {
     }
   }
 
-  /// Makes the norm of every token NaN that has a channel which is not finite; by integers, since
-  /// -ffast-math takes it for granted that there is no NaN to make.
-  static void spoil(const TokenRows& values, std::span<float> norms) {
-    for (std::size_t i = 0; i < norms.size(); ++i) {
-      const std::span<const float> value = values[i];
-      const bool fine = std::all_of(value.begin(), value.end(), is_finite);
-      const std::uint32_t nan = fine ? 0u : 0x7FC00000u;
-      norms[i] = std::bit_cast<float>(std::bit_cast<std::uint32_t>(norms[i]) | nan);
-    }
-  }
-
   OutputProjection output_;
   HeadShape heads_;
   float epsilon_;
-  ScoreShape shape_;
   std::vector<float> values_;
   std::vector<double> sums_;
-  std::vector<float> norms_;
 };
 static_assert(TokenScorer<Projected<NoScore>>);
 

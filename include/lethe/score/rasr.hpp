@@ -78,15 +78,10 @@ class Rasr {
 
   template <class Archive, class Self>
   static void archive(Archive& archive, Self& self) {
-    // Scores mean nothing under another decay, so it is compared, not taken over.
-    auto decay = std::bit_cast<std::uint64_t>(self.decay_.mantissa);
-    std::int64_t exponent = self.decay_.exponent;
-    archive(decay);
-    archive(exponent);
-    if constexpr (!std::is_const_v<Self>) {
-      self.same_decay_ = decay == std::bit_cast<std::uint64_t>(self.decay_.mantissa) &&
-                         exponent == self.decay_.exponent;
-    }
+    const bool mantissa =
+        detail::archive_setting(archive, std::bit_cast<std::uint64_t>(self.decay_.mantissa));
+    const bool exponent = detail::archive_setting(archive, std::int64_t{self.decay_.exponent});
+    if constexpr (!std::is_const_v<Self>) self.same_decay_ = mantissa && exponent;
     archive(self.newest_.mantissa);
     archive(self.newest_.exponent);
     archive(self.next_.mantissa);

@@ -183,7 +183,7 @@ class KeyRedundancy {
 /// (arXiv 2512.00504). Memory: 4 bytes a slot and group beside the inner scorer's, and one group's
 /// keys. A round compares all keys of a layer: O(n^2 x channels), which is what the method costs.
 template <TokenScorer Scorer>
-class Redundant : public ScorerAdaptor<Scorer> {
+class Redundant : public RowAdaptor<Scorer> {
  public:
   using Config = RedundantConfig<Scorer>;
   static constexpr bool reads_cache = true;
@@ -193,7 +193,6 @@ class Redundant : public ScorerAdaptor<Scorer> {
   /// from 0 to 1, threshold one from 0 to below 1, and pool odd.
   Redundant(const Config& config, const ScoreShape& shape)
       : Adaptor(config.score, shape),
-        shape_(shape),
         heads_(checked(config, shape).keys.kv_heads / shape.groups),
         importance_weight_(config.importance_weight),
         recent_tokens_(config.recent_tokens),
@@ -202,8 +201,7 @@ class Redundant : public ScorerAdaptor<Scorer> {
         keys_(config.keys, heads_, shape.slots),
         key_redundancy_(config.keys.head_dimension, shape.slots, config.threshold),
         order_(shape.slots, 0),
-        ranked_(shape.slots, 0.0f),
-        novelty_(shape.layers * shape.groups * shape.slots, 0.0f) {}
+        ranked_(shape.slots, 0.0f) {}
 
   /// Compares every key with every other. O(n^2 x channels) and what the inner scorer reads.
   template <KeyReadableCache Cache>
@@ -218,7 +216,7 @@ class Redundant : public ScorerAdaptor<Scorer> {
     for (std::size_t head = 0; head < heads_; ++head) {
       key_redundancy_.add(rows.data() + keys_.width(head), keys_.width(heads_), order, redundancy);
     }
-    set_novelty(order, redundancy, row_of(layer, group));
+    set_novelty(order, redundancy, this->row_of(layer, group));
   }
 
   /// O(n x pool) beside the inner scorer's.
@@ -227,7 +225,7 @@ class Redundant : public ScorerAdaptor<Scorer> {
                                                          std::span<float> scratch) {
     LETHE_EXACT_BODY
     const std::span<const float> scores = this->scorer_.score(layer, group, positions, scratch);
-    const std::span<const float> novelty = row_of(layer, group);
+    const std::span<const float> novelty = this->row_of(layer, group);
     const std::span<const Slot> order = order_by_position(positions, order_);
     for (std::size_t i = 0; i < order.size(); ++i) ranked_[i] = scores[order[i]];
     const std::size_t others = order.size() - std::min(order.size(), recent_tokens_);
@@ -243,37 +241,16 @@ class Redundant : public ScorerAdaptor<Scorer> {
     return scratch.first(order.size());
   }
 
-  void keep(const EvictionPlan& plan, std::size_t group) {
-    Adaptor::keep(plan, group);
-    keep_row(row_of(plan.layer, group), plan);
-  }
-
-  void forget(std::size_t layer, std::size_t group, Slot slot) {
-    Adaptor::forget(layer, group, slot);
-    row_of(layer, group)[slot] = 0.0f;
-  }
-
-  void reset() {
-    Adaptor::reset();
-    std::fill(novelty_.begin(), novelty_.end(), 0.0f);
-  }
-
-  template <class Archive, class Self>
-  static void archive(Archive& archive, Self& self) {
-    Adaptor::archive(archive, self);
-    archive(self.novelty_);
-  }
-
   [[nodiscard]] bool valid() const {
     // A softmax of cosines spans a factor of e^2 at most.
-    const bool small = std::all_of(novelty_.begin(), novelty_.end(), [](float value) {
+    const bool small = std::all_of(this->rows_.begin(), this->rows_.end(), [](float value) {
       return !is_finite(value) || (value >= 0.0f && value <= 7.4f);
     });
     return small && Adaptor::valid();
   }
 
  private:
-  using Adaptor = ScorerAdaptor<Scorer>;
+  using Adaptor = RowAdaptor<Scorer>;
 
   [[nodiscard]] static const Config& checked(const Config& config, const ScoreShape& shape) {
     detail::require(shape.groups == 1 || shape.groups == config.keys.kv_heads, "groups",
@@ -284,11 +261,6 @@ class Redundant : public ScorerAdaptor<Scorer> {
                     config.threshold, "choose a cosine from 0 to below 1");
     detail::require(config.pool % 2 == 1, "pool", config.pool, "choose an odd number of tokens");
     return config;
-  }
-
-  [[nodiscard]] std::span<float> row_of(std::size_t layer, std::size_t group) {
-    return std::span(novelty_).subspan((layer * shape_.groups + group) * shape_.slots,
-                                       shape_.slots);
   }
 
   /// (1 - lambda) times how much less redundant a token is than the most redundant one.
@@ -334,7 +306,6 @@ class Redundant : public ScorerAdaptor<Scorer> {
     return best;
   }
 
-  ScoreShape shape_;
   /// KV heads of a group.
   std::size_t heads_;
   float importance_weight_;
@@ -346,7 +317,6 @@ class Redundant : public ScorerAdaptor<Scorer> {
   // Work space, from the oldest token to the newest.
   std::vector<Slot> order_;
   std::vector<float> ranked_;
-  std::vector<float> novelty_;
 };
 static_assert(TokenScorer<Redundant<NoScore>>);
 

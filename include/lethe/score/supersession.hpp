@@ -32,7 +32,7 @@ struct SupersededConfig {
 /// bytes a slot and group beside the inner scorer's. A round compares the tokens that came since
 /// the last one with all older ones: O(new x tokens x channels).
 template <TokenScorer Scorer>
-class Superseded : public ScorerAdaptor<Scorer> {
+class Superseded : public RowAdaptor<Scorer> {
  public:
   using Config = SupersededConfig<Scorer>;
   static constexpr bool reads_cache = true;
@@ -41,13 +41,11 @@ class Superseded : public ScorerAdaptor<Scorer> {
   /// Throws std::invalid_argument unless groups is 1 or keys.kv_heads, and 0 < threshold <= 1.
   Superseded(const Config& config, const ScoreShape& shape)
       : Adaptor(config.score, shape),
-        shape_(shape),
         heads_(config.keys.kv_heads / shape.groups),
         threshold_(nearness(checked(config, shape).threshold)),
         keys_(config.keys, heads_, shape.slots),
         columns_(detail::tile_keys * keys_.width(heads_), 0.0f),
-        compared_(shape.layers * shape.groups, 0),
-        nearest_(shape.layers * shape.groups * shape.slots, 0.0f) {}
+        compared_(shape.layers * shape.groups, 0) {}
 
   /// Compares the tokens that are new since the last call with all older ones.
   template <KeyReadableCache Cache>
@@ -55,9 +53,9 @@ class Superseded : public ScorerAdaptor<Scorer> {
   void read(const Cache& cache, std::size_t layer, std::size_t group,
             std::span<const Position> positions) {
     detail::show_cache(this->scorer_, cache, layer, group, positions);
-    std::int64_t& compared = compared_[layer * shape_.groups + group];
+    std::int64_t& compared = compared_[layer * this->shape_.groups + group];
     const std::span<const float> rows = keys_.read(cache, layer, group * heads_, heads_, positions);
-    const std::span<float> nearest = row_of(layer, group);
+    const std::span<float> nearest = this->row_of(layer, group);
     for (std::size_t begin = 0; begin < positions.size(); begin += detail::tile_keys) {
       const std::size_t count = std::min(detail::tile_keys, positions.size() - begin);
       detail::transpose<detail::tile_keys>(rows.data() + begin * width(), count, width(),
@@ -76,38 +74,27 @@ class Superseded : public ScorerAdaptor<Scorer> {
                                                          std::span<float> scratch) {
     LETHE_EXACT_BODY
     const std::span<const float> scores = this->scorer_.score(layer, group, positions, scratch);
-    const std::span<const float> nearest = row_of(layer, group);
+    const std::span<const float> nearest = this->row_of(layer, group);
     for (std::size_t i = 0; i < positions.size(); ++i) {
       scratch[i] = scores[i] * (nearest[i] >= threshold_ ? superseded_share : 1.0f);
     }
     return scratch.first(positions.size());
   }
 
-  void keep(const EvictionPlan& plan, std::size_t group) {
-    Adaptor::keep(plan, group);
-    keep_row(row_of(plan.layer, group), plan);
-  }
-
-  void forget(std::size_t layer, std::size_t group, Slot slot) {
-    Adaptor::forget(layer, group, slot);
-    row_of(layer, group)[slot] = 0.0f;
-  }
-
   void reset() {
     Adaptor::reset();
     std::fill(compared_.begin(), compared_.end(), 0);
-    std::fill(nearest_.begin(), nearest_.end(), 0.0f);
   }
 
   template <class Archive, class Self>
   static void archive(Archive& archive, Self& self) {
-    Adaptor::archive(archive, self);
+    ScorerAdaptor<Scorer>::archive(archive, self);
     archive(self.compared_);
-    archive(self.nearest_);
+    archive(self.rows_);
   }
 
   [[nodiscard]] bool valid() const {
-    const bool near = std::all_of(nearest_.begin(), nearest_.end(),
+    const bool near = std::all_of(this->rows_.begin(), this->rows_.end(),
                                   [](float value) { return value >= 0.0f && value <= 1.01f; });
     const bool past = std::all_of(compared_.begin(), compared_.end(), [](std::int64_t position) {
       return position >= 0 && position <= std::int64_t{all_heads};
@@ -116,7 +103,7 @@ class Superseded : public ScorerAdaptor<Scorer> {
   }
 
  private:
-  using Adaptor = ScorerAdaptor<Scorer>;
+  using Adaptor = RowAdaptor<Scorer>;
 
   // Small enough to come behind every token that is not superseded, and keep the order of those
   // that are.
@@ -134,11 +121,6 @@ class Superseded : public ScorerAdaptor<Scorer> {
   }
 
   [[nodiscard]] std::size_t width() const { return keys_.width(heads_); }
-
-  [[nodiscard]] std::span<float> row_of(std::size_t layer, std::size_t group) {
-    return std::span(nearest_).subspan((layer * shape_.groups + group) * shape_.slots,
-                                       shape_.slots);
-  }
 
   /// The tokens from position `compared` on against the tile.
   void compare_new(std::span<const float> rows, std::span<const Position> positions,
@@ -179,7 +161,6 @@ class Superseded : public ScorerAdaptor<Scorer> {
     }
   }
 
-  ScoreShape shape_;
   /// KV heads of a group.
   std::size_t heads_;
   float threshold_;
@@ -187,7 +168,6 @@ class Superseded : public ScorerAdaptor<Scorer> {
   std::vector<float> columns_;
   /// Tokens below this position have been compared with all older ones.
   std::vector<std::int64_t> compared_;
-  std::vector<float> nearest_;
 };
 static_assert(TokenScorer<Superseded<NoScore>>);
 
