@@ -249,18 +249,8 @@ void Decoder::State::finish_head(const std::vector<float>& norm, std::size_t row
 
 // Appends the slice's keys and values to its cache.
 void Decoder::State::store(std::size_t layer, const Slice& slice) {
-  KVCache& cache = slice.sequence->cache;
-  const std::size_t slot = cache.extend(layer, slice.tokens.size());
-  for (std::size_t i = 0; i < slice.tokens.size(); ++i) {
-    for (std::size_t head = 0; head < config.kv_heads; ++head) {
-      const std::size_t at = ((slice.first_row + i) * config.kv_heads + head) * config.head_dim;
-      float key[kernels::max_head_dim] = {};
-      float value[kernels::max_head_dim] = {};
-      std::copy_n(&keys[at], config.head_dim, key);
-      std::copy_n(&values[at], config.head_dim, value);
-      cache.store(layer, head, slot + i, key, value);
-    }
-  }
+  const std::size_t first = slice.first_row * config.kv_heads * config.head_dim;
+  slice.sequence->cache.append(layer, slice.tokens.size(), &keys[first], &values[first]);
 }
 
 // Embeddings, angles and scratch memory for a step.

@@ -154,6 +154,18 @@ void KVCache::release(std::size_t layer, std::size_t tokens_before) noexcept {
   }
 }
 
+void KVCache::append(std::size_t layer, std::size_t tokens, const float* keys,
+                     const float* values) {
+  const std::size_t slot = extend(layer, tokens);
+  float key[kernels::max_head_dim] = {};
+  float value[kernels::max_head_dim] = {};
+  for (std::size_t row = 0; row < tokens * heads_; ++row) {
+    std::copy_n(keys + row * head_dim_, head_dim_, key);
+    std::copy_n(values + row * head_dim_, head_dim_, value);
+    store(layer, row % heads_, slot + row / heads_, key, value);
+  }
+}
+
 std::size_t KVCache::extend(std::size_t layer, std::size_t tokens) {
   const std::size_t first = sizes_[layer];
   if (tokens > capacity_ - first) {

@@ -43,6 +43,11 @@ class KVCache {
   /// @param plans at most one per layer, or one for each of its heads, all of one length
   void apply(std::span<const lethe::EvictionPlan> plans);
 
+  /// Appends tokens to a layer. O(tokens * heads * channels).
+  /// @param keys, values [tokens][heads][head_dim]
+  /// @throws Error when the capacity is exceeded
+  void append(std::size_t layer, std::size_t tokens, const float* keys, const float* values);
+
   /// Adds room for `tokens` tokens to a layer.
   /// @return the first new slot
   /// @throws Error when the capacity is exceeded

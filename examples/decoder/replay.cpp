@@ -132,8 +132,9 @@ void Replay::step(std::size_t first, std::size_t tokens) {
   attended_.resize(tasks_.size() * tokens * model_.heads * model_.head_dim);
   for (std::size_t layer = 0; layer < model_.layers; ++layer) {
     load(layer, first, tokens);
-    append(whole_, layer, tokens);
-    for (const auto& policy : policies_) append(policy->cache(), layer, tokens);
+    whole_.append(layer, tokens, keys_.data(), values_.data());
+    for (const auto& policy : policies_)
+      policy->cache().append(layer, tokens, keys_.data(), values_.data());
     attention_.run(layer, tasks_, queries_.data(), attended_.data());
     check_whole(layer, first, tokens);
     if (recording_.has_lse()) check_lse(layer, first, tokens);
@@ -166,20 +167,6 @@ void Replay::load(std::size_t layer, std::size_t first, std::size_t tokens) {
   for (std::size_t task = 1; task < tasks_.size(); ++task)
     std::copy_n(queries_.begin(), padded,
                 queries_.begin() + static_cast<std::ptrdiff_t>(task * padded));
-}
-
-void Replay::append(KVCache& cache, std::size_t layer, std::size_t tokens) {
-  const std::size_t slot = cache.extend(layer, tokens);
-  for (std::size_t t = 0; t < tokens; ++t) {
-    for (std::size_t head = 0; head < model_.kv_heads; ++head) {
-      const std::size_t at = (t * model_.kv_heads + head) * model_.head_dim;
-      float key[kernels::max_head_dim] = {};
-      float value[kernels::max_head_dim] = {};
-      std::copy_n(&keys_[at], model_.head_dim, key);
-      std::copy_n(&values_[at], model_.head_dim, value);
-      cache.store(layer, head, slot + t, key, value);
-    }
-  }
 }
 
 void Replay::observe(std::size_t layer, std::size_t task, std::size_t tokens) {

@@ -185,3 +185,26 @@ TEST_CASE("keys and values can be read back in every storage type") {
     }
   }
 }
+
+TEST_CASE("appended keys and values are read back as they came, token by token and head by head") {
+  KVCache cache(small_model(), CacheType::f32, 8);
+  std::vector<float> keys(5 * 2 * 40), values(keys.size());
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    keys[i] = static_cast<float>(i + 1);
+    values[i] = -keys[i];
+  }
+  cache.append(1, 2, keys.data(), values.data());
+  cache.append(1, 3, &keys[2 * 2 * 40], &values[2 * 2 * 40]);
+  REQUIRE(cache.size(0) == 0);
+  REQUIRE(cache.size(1) == 5);
+  std::vector<float> key(40), value(40);
+  for (std::size_t row = 0; row < 5 * 2; ++row) {
+    cache.read_keys(1, row % 2, row / 2, key);
+    cache.read_values(1, row % 2, row / 2, value);
+    CHECK(std::equal(key.begin(), key.end(), &keys[row * 40]));
+    CHECK(std::equal(value.begin(), value.end(), &values[row * 40]));
+    const auto* stored = reinterpret_cast<const float*>(cache.keys(1, row % 2)) + row / 2 * 64;
+    CHECK(std::all_of(stored + 40, stored + 64, [](float padding) { return padding == 0; }));
+  }
+  CHECK_THROWS_AS(cache.append(1, 4, keys.data(), values.data()), Error);
+}
