@@ -31,8 +31,8 @@ void Attention::run(std::size_t layer, std::span<const AttentionTask> tasks, con
   });
 }
 
-ObservedAttention Attention::observed(std::size_t task) const noexcept {
-  ObservedAttention seen = observed_[task];
+lethe::Probabilities<float> Attention::observed(std::size_t task) const noexcept {
+  lethe::Probabilities<float> seen = observed_[task];
   seen.data = probabilities_.data() + offsets_[task];
   return seen;
 }
@@ -47,7 +47,11 @@ void Attention::plan(std::size_t layer, std::span<const AttentionTask> tasks, fl
     const std::size_t columns = task.cache->size(layer);
     const std::size_t stride = round_up(columns, 16);
     offsets_.push_back(probabilities);
-    observed_.push_back({nullptr, columns, task.tokens * stride, stride});
+    observed_.push_back({.heads = config_.heads,
+                         .queries = task.tokens,
+                         .columns = columns,
+                         .head_stride = task.tokens * stride,
+                         .query_stride = stride});
     if (task.observed) probabilities += config_.heads * task.tokens * stride;
   }
   if (probabilities_.size() < probabilities) probabilities_.resize(probabilities);
@@ -110,9 +114,9 @@ void Attention::plan_merges(std::size_t first_item, const AttentionTask& task, s
 }
 
 float* Attention::probabilities(std::size_t task, std::size_t head, std::size_t token) noexcept {
-  const ObservedAttention& seen = observed_[task];
+  const lethe::Probabilities<float>& seen = observed_[task];
   return probabilities_.data() + offsets_[task] + head * seen.head_stride +
-         token * seen.token_stride;
+         token * seen.query_stride;
 }
 
 void Attention::attend(std::size_t layer, const Item& item, const AttentionTask& task,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <lethe/attention.hpp>
 #include <span>
 #include <vector>
 
@@ -19,14 +20,6 @@ struct AttentionTask {
   bool observed = false;      ///< whether the probabilities are wanted
 };
 
-/// Probabilities of one task: data[head * head_stride + token * token_stride + column].
-struct ObservedAttention {
-  const float* data = nullptr;
-  std::size_t columns = 0;
-  std::size_t head_stride = 0;
-  std::size_t token_stride = 0;
-};
-
 /// Splits attention into chunks of the cache that threads work on, and merges what they found.
 /// The chunks depend on the lengths alone, so results do not depend on threads or on the batch.
 class Attention {
@@ -42,7 +35,7 @@ class Attention {
   /// Returns the log-sum-exps of the last run, [rows][heads].
   [[nodiscard]] std::span<const float> lse() const noexcept { return lse_; }
   /// Returns the probabilities of an observed task of the last run.
-  [[nodiscard]] ObservedAttention observed(std::size_t task) const noexcept;
+  [[nodiscard]] lethe::Probabilities<float> observed(std::size_t task) const noexcept;
 
  private:
   // Queries of one KV head against one chunk of its strip.
@@ -81,7 +74,7 @@ class Attention {
   std::size_t channels_ = 0;
   std::vector<Item> items_;
   std::vector<Merge> merges_;
-  std::vector<ObservedAttention> observed_;
+  std::vector<lethe::Probabilities<float>> observed_;
   std::vector<std::size_t> offsets_;
   std::vector<kernels::AttentionRow> rows_;
   std::vector<float> outputs_;

@@ -150,21 +150,8 @@ void Decoder::State::attend(std::size_t index, std::span<const Slice> slices) {
 void Decoder::State::observe(std::size_t layer, std::size_t slice, Sequence& sequence) {
   if (!sequence.pruner) return;
   const TimeInto watch(timings.observe);
-  const ObservedAttention seen = attention.observed(slice);
-  sequence.pruner.observe(layer, {.data = seen.data,
-                                  .heads = config.heads,
-                                  .queries = tasks[slice].tokens,
-                                  .columns = seen.columns,
-                                  .head_stride = seen.head_stride,
-                                  .query_stride = seen.token_stride});
-  if (!sequence.pruner.reads_queries()) return;
-  const std::size_t width = std::size_t{config.heads} * config.head_dim;
-  sequence.pruner.observe_queries(layer, {.data = &queries[tasks[slice].first_row * width],
-                                          .heads = config.heads,
-                                          .queries = tasks[slice].tokens,
-                                          .head_dimension = config.head_dim,
-                                          .head_stride = config.head_dim,
-                                          .query_stride = width});
+  const std::size_t first = tasks[slice].first_row * config.heads * config.head_dim;
+  sequence.pruner.observe(layer, attention.observed(slice), &queries[first], config.head_dim);
 }
 
 void Decoder::State::tell(std::size_t layer, const Slice& slice) const {

@@ -138,7 +138,7 @@ void Replay::step(std::size_t first, std::size_t tokens) {
     attention_.run(layer, tasks_, queries_.data(), attended_.data());
     check_whole(layer, first, tokens);
     if (recording_.has_lse()) check_lse(layer, first, tokens);
-    for (std::size_t i = 1; i < tasks_.size(); ++i) observe(layer, i, tokens);
+    observe(layer);
     if (first >= recording_.prompt_tokens()) judge(layer, first, tokens);
   }
   for (const auto& policy : policies_) policy->pruner().commit();
@@ -169,23 +169,10 @@ void Replay::load(std::size_t layer, std::size_t first, std::size_t tokens) {
                 queries_.begin() + static_cast<std::ptrdiff_t>(task * padded));
 }
 
-void Replay::observe(std::size_t layer, std::size_t task, std::size_t tokens) {
-  if (!tasks_[task].observed) return;
-  const ObservedAttention seen = attention_.observed(task);
-  policies_[task - 1]->pruner().observe(layer, {.data = seen.data,
-                                                .heads = model_.heads,
-                                                .queries = tokens,
-                                                .columns = seen.columns,
-                                                .head_stride = seen.head_stride,
-                                                .query_stride = seen.token_stride});
-  if (!policies_[task - 1]->pruner().reads_queries()) return;
-  const std::size_t width = std::size_t{model_.heads} * model_.head_dim;
-  policies_[task - 1]->pruner().observe_queries(layer, {.data = recorded_queries_.data(),
-                                                        .heads = model_.heads,
-                                                        .queries = tokens,
-                                                        .head_dimension = model_.head_dim,
-                                                        .head_stride = model_.head_dim,
-                                                        .query_stride = width});
+void Replay::observe(std::size_t layer) {
+  for (std::size_t i = 0; i < policies_.size(); ++i)
+    policies_[i]->pruner().observe(layer, attention_.observed(i + 1), recorded_queries_.data(),
+                                   model_.head_dim);
 }
 
 /// Finite numbers can be too large for what is made of them.

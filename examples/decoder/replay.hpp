@@ -70,7 +70,7 @@ class Replay {
  private:
   void step(std::size_t first, std::size_t tokens);
   void load(std::size_t layer, std::size_t first, std::size_t tokens);
-  void observe(std::size_t layer, std::size_t task, std::size_t tokens);
+  void observe(std::size_t layer);
   void judge(std::size_t layer, std::size_t first, std::size_t tokens);
   void check_whole(std::size_t layer, std::size_t first, std::size_t tokens) const;
   void check_lse(std::size_t layer, std::size_t first, std::size_t tokens) const;

@@ -36,13 +36,18 @@ class Pruner {
   void make_room(KVCache& cache, std::size_t tokens, const RoundReceiver& receiver) {
     if (self_) self_->make_room(cache, tokens, receiver);
   }
-  void observe(std::size_t layer, const lethe::Probabilities<float>& seen) {
-    if (self_) self_->observe(layer, seen);
-  }
-  /// Returns whether the policy learns from queries, which it is then to be shown.
-  [[nodiscard]] bool reads_queries() const noexcept { return self_ && self_->reads_queries(); }
-  void observe_queries(std::size_t layer, const lethe::Queries<float>& seen) {
-    if (self_) self_->observe_queries(layer, seen);
+  /// Shows what a layer attended to, and to a policy that learns from them the queries.
+  /// @param queries [seen.queries][seen.heads][head_dim], rotated, not scaled
+  void observe(std::size_t layer, const lethe::Probabilities<float>& seen, const float* queries,
+               std::size_t head_dim) {
+    if (!self_) return;
+    self_->observe(layer, seen,
+                   {.data = queries,
+                    .heads = seen.heads,
+                    .queries = seen.queries,
+                    .head_dimension = head_dim,
+                    .head_stride = head_dim,
+                    .query_stride = seen.heads * head_dim});
   }
   void commit() {
     if (self_) self_->commit();
@@ -54,9 +59,8 @@ class Pruner {
     [[nodiscard]] virtual const lethe::PrunerConfig& config() const noexcept = 0;
     virtual void pin(std::size_t tokens) = 0;
     virtual void make_room(KVCache& cache, std::size_t tokens, const RoundReceiver& receiver) = 0;
-    virtual void observe(std::size_t layer, const lethe::Probabilities<float>& seen) = 0;
-    [[nodiscard]] virtual bool reads_queries() const noexcept = 0;
-    virtual void observe_queries(std::size_t layer, const lethe::Queries<float>& seen) = 0;
+    virtual void observe(std::size_t layer, const lethe::Probabilities<float>& seen,
+                         const lethe::Queries<float>& queries) = 0;
     virtual void commit() = 0;
   };
 
@@ -78,13 +82,10 @@ class Pruner {
         if (receiver) receiver(round);
       });
     }
-    void observe(std::size_t layer, const lethe::Probabilities<float>& seen) override {
+    void observe(std::size_t layer, const lethe::Probabilities<float>& seen,
+                 [[maybe_unused]] const lethe::Queries<float>& queries) override {
       policy.observe(layer, seen);
-    }
-    [[nodiscard]] bool reads_queries() const noexcept override { return learns_from_queries; }
-    void observe_queries([[maybe_unused]] std::size_t layer,
-                         [[maybe_unused]] const lethe::Queries<float>& seen) override {
-      if constexpr (learns_from_queries) policy.observe(layer, seen);
+      if constexpr (learns_from_queries) policy.observe(layer, queries);
     }
     void commit() override { policy.commit(); }
 

@@ -287,13 +287,13 @@ void check_attention(std::size_t columns, std::size_t tokens) {
   std::vector<float> out(tokens * config.heads * config.head_dim);
   const AttentionTask task{&cache, tokens, 0, true};
   attention.run(0, {&task, 1}, queries.data(), out.data());
-  const ObservedAttention seen = attention.observed(0);
+  const lethe::Probabilities<float> seen = attention.observed(0);
   REQUIRE(seen.columns == columns);
   for (std::size_t row = 0; row < tokens * config.heads; ++row) {
     const std::size_t token = row / config.heads, head = row % config.heads;
     const Slowly expected = attend_slowly(cache, head / 3, &queries[row * size], config.head_dim,
                                           columns - tokens + token + 1);
-    const float* found = seen.data + head * seen.head_stride + token * seen.token_stride;
+    const float* found = seen.data + head * seen.head_stride + token * seen.query_stride;
     for (std::size_t i = 0; i < expected.probabilities.size(); ++i) {
       REQUIRE_THAT(double{found[i]}, WithinAbs(expected.probabilities[i], 1e-5));
     }
