@@ -7,7 +7,6 @@
 #include <utility>
 #include <vector>
 
-#include <lethe/attention.hpp>
 #include <lethe/numeric.hpp>
 
 #include "attention.hpp"
@@ -20,9 +19,6 @@
 namespace decoder {
 namespace {
 
-// Most tokens of a prompt that go through the layers together: enough to be bound by arithmetic,
-// few enough that a layer's activations stay in the second cache.
-constexpr std::size_t largest_chunk = 64;
 // Rows that are worth waking another thread for, where a row is a microsecond of work.
 constexpr std::size_t rows_per_task = 4;
 
@@ -32,14 +28,6 @@ struct Slice {
   std::span<const std::int32_t> tokens;
   std::size_t first_row = 0;
 };
-
-// A chunk of a prompt is no longer than what a round frees anyway, so that it evicts no more than
-// decoding would.
-std::size_t chunk_tokens(const Pruner& pruner) {
-  if (!pruner) return largest_chunk;
-  const lethe::PrunerConfig& config = pruner.config();
-  return std::min(largest_chunk, lethe::slack_tokens(config.slack_ratio, config.capacity));
-}
 
 // One pass without branches, since every token pays for it.
 void check_logits(std::span<const float> logits) {
@@ -296,7 +284,7 @@ std::span<const float> Decoder::prefill(Sequence& sequence, std::span<const std:
   const std::size_t vocabulary = state_->config.vocabulary;
   std::vector<float> all;
   std::span<const float> out;
-  const std::size_t chunk = chunk_tokens(sequence.pruner);
+  const std::size_t chunk = sequence.pruner.chunk_tokens();
   for (std::size_t first = 0; first < tokens.size(); first += chunk) {
     const std::size_t count = std::min(chunk, tokens.size() - first);
     const Slice slice{&sequence, tokens.subspan(first, count), 0};

@@ -12,7 +12,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t largest_chunk = 64;
 // Halves of keys and queries move a log-sum-exp by less; another scale or rotation by far more.
 constexpr float lse_tolerance = 0.25f;
 constexpr float lse_relative_tolerance = 0.02f;
@@ -111,12 +110,8 @@ void Replay::run() {
 /// A prompt goes in chunks that every policy can make room for, the rest token by token.
 std::size_t Replay::chunk_at(std::size_t first) const {
   if (first >= recording_.prompt_tokens()) return 1;
-  std::size_t tokens = std::min(largest_chunk, recording_.prompt_tokens() - first);
-  for (const auto& policy : policies_) {
-    if (!policy->pruner()) continue;
-    const lethe::PrunerConfig& config = policy->pruner().config();
-    tokens = std::min(tokens, lethe::slack_tokens(config.slack_ratio, config.capacity));
-  }
+  std::size_t tokens = std::min(Pruner::largest_chunk, recording_.prompt_tokens() - first);
+  for (const auto& policy : policies_) tokens = std::min(tokens, policy->pruner().chunk_tokens());
   return tokens;
 }
 

@@ -2,6 +2,7 @@
 /// them.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <functional>
 #include <lethe/attention.hpp>
@@ -20,6 +21,10 @@ using RoundReceiver = std::function<void(const lethe::RoundStatistics&)>;
 /// The three verbs of lethe's pruners for a KVCache, or nothing: then every token stays.
 class Pruner {
  public:
+  /// Most tokens of a prompt that go through the layers together: enough to be bound by arithmetic,
+  /// few enough that a layer's activations stay in the second cache.
+  static constexpr std::size_t largest_chunk = 64;
+
   Pruner() = default;
   /// @param policy a lethe::Pruner
   template <class Policy>
@@ -29,6 +34,13 @@ class Pruner {
   [[nodiscard]] explicit operator bool() const noexcept { return self_ != nullptr; }
   /// Returns the settings; only where there is a pruner.
   [[nodiscard]] const lethe::PrunerConfig& config() const noexcept { return self_->config(); }
+
+  /// Returns how many tokens of a prompt a step takes at most: no more than a round frees anyway,
+  /// so that the prompt evicts no more than decoding would.
+  [[nodiscard]] std::size_t chunk_tokens() const {
+    if (!self_) return largest_chunk;
+    return std::min(largest_chunk, lethe::slack_tokens(config().slack_ratio, config().capacity));
+  }
 
   void pin(std::size_t tokens) {
     if (self_) self_->pin(tokens);
