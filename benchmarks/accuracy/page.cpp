@@ -120,15 +120,11 @@ std::string closing(const Results& results, const Source& source) {
 
 std::string html_page(const Results& results, const Comparisons& comparisons,
                       const Source& source) {
-  std::string out =
-      "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
-      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">"
-      "<title>Accuracy of a pruned cache</title><style>";
-  out += decoder::report::style_sheet();
-  out += plot_style() + "</style></head>\n<body><main>" + opening(results) + warning(results) +
-         tables_and_charts(results) + comparison_section(results, comparisons) +
-         closing(results, source) + "</main></body></html>\n";
-  return out;
+  return decoder::report::whole_page(
+      "Accuracy of a pruned cache",
+      opening(results) + warning(results) + tables_and_charts(results) +
+          comparison_section(results, comparisons) + closing(results, source),
+      plot_style());
 }
 
 }  // namespace accuracy

@@ -93,22 +93,17 @@ std::string section(const std::string& body) { return "<section>" + body + "</se
 
 std::string replay_page(const json& results) {
   const json& runs = results.at("runs");
-  std::string out =
-      "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
-      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">"
-      "<title>Replayed attention</title><style>";
-  out += report::style_sheet();
-  out +=
-      "</style></head>\n<body><main><p class=\"kicker\">Replayed attention</p><h1>What each "
-      "policy loses</h1><p class=\"lead\">Recorded queries, keys and values, fed to caches that "
-      "are pruned as they grow; each token's attention is compared with the whole cache's."
-      "</p>" +
+  std::string body =
+      "<p class=\"kicker\">Replayed attention</p><h1>What each policy loses</h1>"
+      "<p class=\"lead\">Recorded queries, keys and values, fed to caches that are pruned as they "
+      "grow; each token's attention is compared with the whole cache's.</p>" +
       section(report::draw(table_of(runs))) + section(cost_chart(runs));
   const std::vector<std::string> budgets = distinct(runs, "/budget");
-  for (std::size_t i = 0; i < budgets.size(); ++i) out += section(layer_chart(runs, budgets[i], i));
-  return out + section(report::settings_table(results.at("recording"), "Recording")) +
-         section(report::settings_table(results.at("settings"), "Settings")) +
-         "</main></body></html>\n";
+  for (std::size_t i = 0; i < budgets.size(); ++i)
+    body += section(layer_chart(runs, budgets[i], i));
+  body += section(report::settings_table(results.at("recording"), "Recording")) +
+          section(report::settings_table(results.at("settings"), "Settings"));
+  return report::whole_page("Replayed attention", body);
 }
 
 }  // namespace decoder

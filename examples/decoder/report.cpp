@@ -193,15 +193,9 @@ std::string context_sections(const json& results) {
 std::string html_report(const json& results) {
   const json& all = results.at("runs");
   const Pair runs{all.at(0), all.size() > 1 ? all.at(1) : all.at(0)};
-  std::string out =
-      "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
-      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>" +
-      headline(runs) + "</title><style>";
-  out += style_sheet();
-  out += "</style></head>\n<body><main>" + opening(results, runs) + warnings(results) +
-         cards(runs) + fidelity_sections(results) + cost_sections(results, runs) +
-         context_sections(results) + "</main></body></html>\n";
-  return out;
+  return whole_page(headline(runs), opening(results, runs) + warnings(results) + cards(runs) +
+                                        fidelity_sections(results) + cost_sections(results, runs) +
+                                        context_sections(results));
 }
 
 }  // namespace decoder

@@ -89,6 +89,13 @@ ul.weak{padding-left:1.2em;max-width:80ch}ul.weak li{margin:4px 0}
 
 }  // namespace
 
-std::string_view style_sheet() { return sheet; }
+std::string whole_page(std::string_view title, std::string_view body, std::string_view style) {
+  std::string out =
+      "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
+      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>";
+  out.append(title).append("</title><style>").append(sheet).append(style);
+  out.append("</style></head>\n<body><main>").append(body);
+  return out.append("</main></body></html>\n");
+}
 
 }  // namespace decoder::report

@@ -1,10 +1,14 @@
 #pragma once
 
+#include <string>
 #include <string_view>
 
 namespace decoder::report {
 
-/// The page's style sheet: light and dark, by what the reader's system asks for.
-std::string_view style_sheet();
+/// A page with its style inside: light and dark, by what the reader's system asks for. O(length).
+///
+/// @param title, body  as HTML
+/// @param style        rules of this page alone
+std::string whole_page(std::string_view title, std::string_view body, std::string_view style = {});
 
 }  // namespace decoder::report
