@@ -35,8 +35,13 @@ void check_writable(const std::string& path) {
 }
 
 void write_file(const std::string& path, std::string_view text) {
+  write_file(path, std::span(&text, 1));
+}
+
+void write_file(const std::string& path, std::span<const std::string_view> parts) {
   std::ofstream file(path, std::ios::binary);
-  file.write(text.data(), static_cast<std::streamsize>(text.size()));
+  for (const std::string_view part : parts)
+    file.write(part.data(), static_cast<std::streamsize>(part.size()));
   file.close();
   if (!file) refuse(path, "could not be written: is the disk full?");
 }

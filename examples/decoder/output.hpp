@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,6 +14,8 @@ void check_writable(const std::string& path);
 
 /// Writes a whole file; throws Error when that fails.
 void write_file(const std::string& path, std::string_view text);
+/// Writes a whole file of parts that follow each other; as above.
+void write_file(const std::string& path, std::span<const std::string_view> parts);
 
 /// Writes JSON, indented; bytes that are no UTF-8 become U+FFFD. Nothing for an empty path.
 void write_json(const std::string& path, const nlohmann::json& json);

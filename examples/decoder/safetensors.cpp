@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "half.hpp"
 #include "one_line.hpp"
+#include "output.hpp"
 
 namespace decoder::safetensors {
 namespace {
@@ -166,15 +166,13 @@ void write(const std::string& path, const Metadata& metadata,
   }
   std::string text = header.dump(-1, ' ', false, json::error_handler_t::replace);
   text.resize((text.size() + 7) / 8 * 8, ' ');
-  std::ofstream file(path, std::ios::binary);
+  std::string length;
   for (std::size_t i = 0; i < length_bytes; ++i)
-    file.put(static_cast<char>((std::uint64_t{text.size()} >> (8 * i)) & 0xFF));
-  file.write(text.data(), static_cast<std::streamsize>(text.size()));
+    length += static_cast<char>((std::uint64_t{text.size()} >> (8 * i)) & 0xFF);
+  std::vector<std::string_view> parts{length, text};
   for (const auto& [name, tensor] : tensors)
-    file.write(reinterpret_cast<const char*>(tensor.data.data()),
-               static_cast<std::streamsize>(tensor.data.size()));
-  file.close();
-  if (!file) throw Error(one_line(path) + ": could not be written: is the disk full?");
+    parts.emplace_back(reinterpret_cast<const char*>(tensor.data.data()), tensor.data.size());
+  write_file(path, parts);
 }
 
 }  // namespace decoder::safetensors
