@@ -18,11 +18,6 @@ std::string name_of(std::size_t layer, const char* kind) {
   return "layers." + std::to_string(layer) + "." + kind;
 }
 
-/// One token's part of a tensor whose first dimension counts tokens.
-void read_token(const Tensor& tensor, std::size_t token, std::span<float> out) {
-  safetensors::read(tensor, token * out.size(), out);
-}
-
 template <class Number>
 bool parse(const std::string& text, Number& number) {
   const char* end = text.data() + text.size();
@@ -41,6 +36,10 @@ void append_halves(std::vector<std::uint16_t>& to, const float* from, std::size_
 
 }  // namespace
 
+void read_tokens(const Tensor& tensor, std::size_t first, std::span<float> out) {
+  safetensors::read(tensor, first * (tensor.elements() / tensor.shape.front()), out);
+}
+
 Recording Recording::open(const std::filesystem::path& path) {
   return Recording(safetensors::File::open(path));
 }
@@ -49,7 +48,7 @@ Recording::Recording(safetensors::File file) : file_(std::move(file)) {
   read_shape();
   read_metadata();
   read_rotation();
-  for (std::size_t i = 0; i < model_.layers; ++i) layers_.push_back(layer(i));
+  for (std::size_t i = 0; i < model_.layers; ++i) layers_.push_back(find_layer(i));
 }
 
 std::size_t Recording::count_layers() const {
@@ -124,17 +123,17 @@ void Recording::read_rotation() {
   model_.rope_pairs = which == "halves" ? RopePairs::halves : RopePairs::neighbours;
 }
 
-Recording::Layer Recording::layer(std::size_t index) const {
+RecordedLayer Recording::find_layer(std::size_t index) const {
   const auto require = [&](const char* kind, const std::vector<std::uint64_t>& shape) {
     const Tensor& tensor = file_.require(name_of(index, kind), shape);
     check_finite(name_of(index, kind), tensor);
     return &tensor;
   };
   const std::vector<std::uint64_t> kv{tokens_, model_.kv_heads, model_.head_dim};
-  Layer out{.queries = require("queries", {tokens_, model_.heads, model_.head_dim}),
-            .keys = require("keys", kv),
-            .values = require("values", kv),
-            .lse = nullptr};
+  RecordedLayer out{.queries = require("queries", {tokens_, model_.heads, model_.head_dim}),
+                    .keys = require("keys", kv),
+                    .values = require("values", kv),
+                    .lse = nullptr};
   if (file_.find(name_of(0, "lse")) != nullptr) out.lse = require("lse", {tokens_, model_.heads});
   return out;
 }
@@ -152,22 +151,6 @@ void Recording::check_finite(const std::string& name, const Tensor& tensor) cons
     throw file_.error("tensor " + name + " holds " + (std::isnan(*odd) ? "NaN" : "an infinity") +
                       " at element " + std::to_string(at));
   }
-}
-
-void Recording::read_queries(std::size_t layer, std::size_t token, std::span<float> out) const {
-  read_token(*layers_[layer].queries, token, out);
-}
-
-void Recording::read_keys(std::size_t layer, std::size_t token, std::span<float> out) const {
-  read_token(*layers_[layer].keys, token, out);
-}
-
-void Recording::read_values(std::size_t layer, std::size_t token, std::span<float> out) const {
-  read_token(*layers_[layer].values, token, out);
-}
-
-void Recording::read_lse(std::size_t layer, std::size_t token, std::span<float> out) const {
-  read_token(*layers_[layer].lse, token, out);
 }
 
 void AttentionRecorder::add(const LayerStep& step) {

@@ -14,6 +14,20 @@
 
 namespace decoder {
 
+/// What one layer's attention took in: [tokens][heads][channels] of queries, keys and values, and
+/// [tokens][heads] log-sum-exps, null where nobody recorded them.
+struct RecordedLayer {
+  const safetensors::Tensor* queries = nullptr;
+  const safetensors::Tensor* keys = nullptr;
+  const safetensors::Tensor* values = nullptr;
+  const safetensors::Tensor* lse = nullptr;
+};
+
+/// Reads the parts that belong to tokens, from `first` on, of a tensor whose first dimension counts
+/// them.
+/// @param out of as many numbers as those tokens have
+void read_tokens(const safetensors::Tensor& tensor, std::size_t first, std::span<float> out);
+
 /// A text's queries, keys and values in a safetensors file; docs/replay.md has its layout.
 class Recording {
  public:
@@ -35,30 +49,19 @@ class Recording {
   [[nodiscard]] float scale() const noexcept { return scale_; }
   [[nodiscard]] const std::filesystem::path& path() const noexcept { return file_.path(); }
 
-  /// One token's queries, keys, values or log-sum-exps in one layer, heads side by side.
-  void read_queries(std::size_t layer, std::size_t token, std::span<float> out) const;
-  void read_keys(std::size_t layer, std::size_t token, std::span<float> out) const;
-  void read_values(std::size_t layer, std::size_t token, std::span<float> out) const;
-  void read_lse(std::size_t layer, std::size_t token, std::span<float> out) const;
-  /// Whether the file has log-sum-exps.
-  [[nodiscard]] bool has_lse() const noexcept { return layers_.front().lse != nullptr; }
+  [[nodiscard]] const RecordedLayer& layer(std::size_t index) const noexcept {
+    return layers_[index];
+  }
 
   [[nodiscard]] Error error(const std::string& message) const { return file_.error(message); }
 
  private:
-  struct Layer {
-    const safetensors::Tensor* queries = nullptr;
-    const safetensors::Tensor* keys = nullptr;
-    const safetensors::Tensor* values = nullptr;
-    const safetensors::Tensor* lse = nullptr;
-  };
-
   explicit Recording(safetensors::File file);
   void read_shape();
   void read_metadata();
   void read_rotation();
   [[nodiscard]] std::size_t count_layers() const;
-  [[nodiscard]] Layer layer(std::size_t index) const;
+  [[nodiscard]] RecordedLayer find_layer(std::size_t index) const;
   void check_finite(const std::string& name, const safetensors::Tensor& tensor) const;
 
   safetensors::File file_;
@@ -67,7 +70,7 @@ class Recording {
   std::size_t prompt_tokens_ = 0;
   float scale_ = 0;
   std::vector<float> rope_frequencies_;
-  std::vector<Layer> layers_;
+  std::vector<RecordedLayer> layers_;
 };
 
 /// Keeps what enters attention while a sequence is decoded with its whole cache.

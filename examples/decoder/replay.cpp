@@ -132,7 +132,7 @@ void Replay::step(std::size_t first, std::size_t tokens) {
       policy->cache().append(layer, tokens, keys_.data(), values_.data());
     attention_.run(layer, tasks_, queries_.data(), attended_.data());
     check_whole(layer, first, tokens);
-    if (recording_.has_lse()) check_lse(layer, first, tokens);
+    if (recording_.layer(layer).lse != nullptr) check_lse(layer, first, tokens);
     observe(layer);
     if (first >= recording_.prompt_tokens()) judge(layer, first, tokens);
   }
@@ -143,22 +143,17 @@ void Replay::step(std::size_t first, std::size_t tokens) {
 /// Keys and values as recorded; queries scaled and padded, once for each task.
 void Replay::load(std::size_t layer, std::size_t first, std::size_t tokens) {
   const std::size_t channels = whole_.channels(), head_dim = model_.head_dim;
-  const std::size_t row = std::size_t{model_.heads} * head_dim;
-  const std::size_t kv_row = std::size_t{model_.kv_heads} * head_dim;
   const std::size_t padded = tokens * model_.heads * channels;
+  const RecordedLayer& recorded = recording_.layer(layer);
   queries_.assign(tasks_.size() * padded, 0.0f);
-  recorded_queries_.resize(tokens * row);
-  keys_.resize(tokens * kv_row);
-  values_.resize(tokens * kv_row);
-  for (std::size_t t = 0; t < tokens; ++t) {
-    recording_.read_keys(layer, first + t, std::span(keys_).subspan(t * kv_row, kv_row));
-    recording_.read_values(layer, first + t, std::span(values_).subspan(t * kv_row, kv_row));
-    const std::span<float> query = std::span(recorded_queries_).subspan(t * row, row);
-    recording_.read_queries(layer, first + t, query);
-    for (std::size_t i = 0; i < row; ++i)
-      queries_[(t * model_.heads + i / head_dim) * channels + i % head_dim] =
-          query[i] * recording_.scale();
-  }
+  recorded_queries_.resize(tokens * model_.heads * head_dim);
+  keys_.resize(tokens * model_.kv_heads * head_dim);
+  values_.resize(keys_.size());
+  read_tokens(*recorded.queries, first, recorded_queries_);
+  read_tokens(*recorded.keys, first, keys_);
+  read_tokens(*recorded.values, first, values_);
+  for (std::size_t i = 0; i < recorded_queries_.size(); ++i)
+    queries_[i / head_dim * channels + i % head_dim] = recorded_queries_[i] * recording_.scale();
   for (std::size_t task = 1; task < tasks_.size(); ++task)
     std::copy_n(queries_.begin(), padded,
                 queries_.begin() + static_cast<std::ptrdiff_t>(task * padded));
@@ -203,20 +198,18 @@ void Replay::judge(std::size_t layer, std::size_t first, std::size_t tokens) {
 }
 
 void Replay::check_lse(std::size_t layer, std::size_t first, std::size_t tokens) const {
-  std::vector<float> recorded(model_.heads);
-  for (std::size_t t = 0; t < tokens; ++t) {
-    recording_.read_lse(layer, first + t, recorded);
-    for (std::size_t head = 0; head < model_.heads; ++head) {
-      const float found = attention_.lse()[t * model_.heads + head];
-      const float most = lse_tolerance + lse_relative_tolerance * std::abs(found);
-      if (std::abs(found - recorded[head]) <= most) continue;
-      throw recording_.error("layer " + std::to_string(layer) + ", token " +
-                             std::to_string(first + t) + ", head " + std::to_string(head) +
-                             ": the recorded log-sum-exp is " + std::to_string(recorded[head]) +
-                             ", queries and keys give " + std::to_string(found) +
-                             ": record both rotated, the queries not yet scaled, without a mask "
-                             "but the causal one");
-    }
+  std::vector<float> recorded(tokens * model_.heads);
+  read_tokens(*recording_.layer(layer).lse, first, recorded);
+  for (std::size_t i = 0; i < recorded.size(); ++i) {
+    const float found = attention_.lse()[i];
+    const float most = lse_tolerance + lse_relative_tolerance * std::abs(found);
+    if (std::abs(found - recorded[i]) <= most) continue;
+    throw recording_.error(
+        "layer " + std::to_string(layer) + ", token " + std::to_string(first + i / model_.heads) +
+        ", head " + std::to_string(i % model_.heads) + ": the recorded log-sum-exp is " +
+        std::to_string(recorded[i]) + ", queries and keys give " + std::to_string(found) +
+        ": record both rotated, the queries not yet scaled, without a mask but "
+        "the causal one");
   }
 }
 
