@@ -265,6 +265,25 @@ TEST_CASE("neither scores nor values that are not finite are lost") {
   }
 }
 
+TEST_CASE("settings are equal where all is, of the same matrices") {
+  const lethe::CriticalKVConfig config{.heads = head_shape, .output = weights.view()};
+  CHECK(config == lethe::CriticalKVConfig{.heads = head_shape, .output = weights.view()});
+  lethe::CriticalKVConfig other = config;
+  other.epsilon = 1e-3f;
+  CHECK(config != other);
+  const Weights copies = weights;
+  for (const lethe::OutputProjection& output :
+       {copies.view(), lethe::OutputProjection{query_heads, width, {weights.matrices[0]}},
+        lethe::OutputProjection{query_heads + 1, width, weights.view().layers}}) {
+    other = config;
+    other.output = output;
+    CHECK(config != other);
+  }
+  using Settings = lethe::ProjectedConfig<lethe::WindowMass>;
+  CHECK(Settings{.output = weights.view()} == Settings{.output = weights.view()});
+  CHECK(Settings{.output = weights.view()} != Settings{.output = copies.view()});
+}
+
 TEST_CASE("projections and settings that do not fit are refused by name") {
   const lethe::ScoreShape shape{.layers = layers, .slots = 8};
   using Bare = lethe::Projected<lethe::NoScore>;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <stdexcept>
 #include <vector>
 
@@ -14,6 +15,7 @@ namespace {
 
 using Scorer = lethe::Superseded<lethe::Rasr>;
 using Positions = std::vector<lethe::Position>;
+static_assert(std::equality_comparable<Scorer::Config>);
 
 constexpr std::size_t heads = 2;
 constexpr std::size_t dimension = 8;

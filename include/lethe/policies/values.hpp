@@ -73,6 +73,8 @@ struct CriticalKVConfig {
   float epsilon = 1e-4f;
   /// Share of the budget beyond the window that the base score alone chooses; the published half.
   float first_share = 0.5f;
+
+  bool operator==(const CriticalKVConfig&) const = default;
 };
 
 namespace detail {

@@ -28,6 +28,15 @@ struct OutputProjection {
   /// One a layer, width x query_heads x channels of a value, rows together: o_proj.weight, or
   /// attn_output.weight, as it is stored. They are not copied: they must outlive what reads them.
   std::vector<std::span<const float>> layers{};
+
+  /// Whether both are of the same matrices, at the same place. O(layers).
+  bool operator==(const OutputProjection& other) const {
+    const auto same = [](std::span<const float> a, std::span<const float> b) {
+      return a.data() == b.data() && a.size() == b.size();
+    };
+    return query_heads == other.query_heads && width == other.width &&
+           std::equal(layers.begin(), layers.end(), other.layers.begin(), other.layers.end(), same);
+  }
 };
 
 /// Settings of Projected.
@@ -41,6 +50,8 @@ struct ProjectedConfig {
   /// Added to every score; the published 1e-4 is of one head's attention to one query. Scores that
   /// sum over queries and heads want it times as many.
   float epsilon = 1e-4f;
+
+  bool operator==(const ProjectedConfig&) const = default;
 };
 
 /// (s + epsilon) |W_o v|_1 (CriticalKV, arXiv 2502.03805): s another scorer's score, the norm that

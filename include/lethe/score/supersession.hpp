@@ -24,6 +24,8 @@ struct SupersededConfig {
   KeyShape keys{};
   /// Cosine of two keys from which on the newer one supersedes the older.
   float threshold = 0.9f;
+
+  bool operator==(const SupersededConfig&) const = default;
 };
 
 /// Scores by another scorer, but tokens that a newer one supersedes go first. Two tokens are as
