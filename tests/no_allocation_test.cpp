@@ -8,7 +8,9 @@
 
 #include "catch.hpp"
 #include "lethe/lethe.hpp"
+#include "lethe/policies/attention.hpp"
 #include "lethe/policies/queries.hpp"
+#include "lethe/policies/values.hpp"
 #include "naive/random.hpp"
 
 namespace {
@@ -233,6 +235,27 @@ TEMPLATE_TEST_CASE("No scope and no cap makes a policy allocate", "", lethe::pol
   lethe::PrunerConfig spread = config_for(Kind::mass, lethe::Scope::layer);
   spread.max_move_bytes = 4000;
   expect_none<TestType>(spread, Kind::mass);
+}
+
+TEST_CASE("Scores of whole queries, budgets by score and shared totals allocate nothing") {
+  for (const Kind kind : {Kind::mass, Kind::queries}) {
+    const lethe::PrunerConfig config = config_for(kind, lethe::Scope::layer);
+    expect_none<lethe::policies::Scissorhands>(config, kind);
+    expect_none<lethe::policies::Keyformer>(config, kind);
+    expect_none<lethe::policies::DMS>(config, kind, lethe::DMSConfig{.window = 20});
+    expect_none<lethe::policies::CAKE>(
+        config, kind, lethe::CAKEConfig{.heads = heads, .total = layers * capacity / 2});
+  }
+}
+
+TEST_CASE("Weighing values by the output allocates nothing") {
+  const std::vector<float> matrix = values(dimension * heads * dimension);
+  const lethe::OutputProjection output{
+      .query_heads = heads, .width = dimension, .layers = {matrix, matrix, matrix}};
+  expect_none<lethe::policies::CriticalKV, ValuedCache>(
+      config_for(Kind::mass, lethe::Scope::head), Kind::mass,
+      lethe::CriticalKVConfig{.heads = {.kv_heads = heads, .key_dimension = dimension},
+                              .output = output});
 }
 
 TEST_CASE("Learning from queries allocates nothing, drafts included") {
