@@ -1,5 +1,6 @@
 // What must hold under -ffast-math too; this file is compiled and linked with it.
 #include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <stdexcept>
@@ -7,6 +8,14 @@
 
 #include "catch.hpp"
 #include "lethe/lethe.hpp"
+#include "lethe/score/cache_score.hpp"
+#include "lethe/score/gumbel_mass.hpp"
+#include "lethe/score/projected.hpp"
+#include "lethe/score/rules/capacity.hpp"
+#include "lethe/score/rules/expected_mass.hpp"
+#include "lethe/score/rules/trigonometric.hpp"
+#include "lethe/score/window_shift.hpp"
+#include "samples.hpp"
 
 namespace {
 
@@ -88,7 +97,94 @@ void check_nan_kinds(const Pruner& pruner, std::uint32_t bad) {
         }) == Outcome::non_finite);
 }
 
+/// What is odd about one of eight tokens, or about one query.
+struct Odd {
+  float mass = 0.25f;
+  float key = 0.25f;
+  float value = 0.25f;
+  float query = 0.25f;
+
+  void read_keys(std::size_t, std::size_t, std::size_t first, std::span<float> out) const {
+    read(first, out, key);
+  }
+  void read_values(std::size_t, std::size_t, std::size_t first, std::span<float> out) const {
+    read(first, out, value);
+  }
+
+ private:
+  static void read(std::size_t first, std::span<float> out, float odd) {
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      const std::size_t channel = 2 * first + i;
+      out[i] = channel == 7 ? odd : 0.125f * static_cast<float>(channel % 5);
+    }
+  }
+};
+
+template <class Scorer>
+std::vector<float> scores_of(const typename Scorer::Config& config, const Odd& odd) {
+  Scorer scorer(config, {.layers = 1, .slots = 8});
+  for (lethe::Position step = 0; step < 8; ++step) {
+    std::vector<float> mass(8, 0.125f);
+    mass[3] = step == 5 ? odd.mass : 0.5f;
+    scorer.record(0, 0, 0, 0, mass);
+    if constexpr (lethe::QueryReadingScorer<Scorer>) {
+      const float query[2] = {0.5f, step == 5 ? odd.query : 0.125f * static_cast<float>(step)};
+      scorer.record_query(0, step, query);
+    }
+    scorer.advance(1);
+  }
+  const std::vector<lethe::Position> positions = ascending_positions(8);
+  if constexpr (lethe::detail::ReadsCache<Scorer>) scorer.read(odd, 0, 0, positions);
+  std::vector<float> scratch(8);
+  const std::span<const float> scores = scorer.score(0, 0, positions, scratch);
+  return {scores.begin(), scores.end()};
+}
+
+constexpr lethe::HeadShape one_head{.kv_heads = 1, .key_dimension = 2};
+
+template <class Rule>
+std::vector<float> scores_by(const Odd& odd) {
+  typename Rule::Config rule;
+  rule.queries = {.heads = 1, .frequencies = {0.5f}};
+  return scores_of<lethe::CacheScore<Rule>>({.rule = rule, .heads = one_head}, odd);
+}
+
+std::vector<float> projected_scores(const Odd& odd) {
+  const std::vector<float> matrix{0.5f, 0.25f};
+  const lethe::OutputProjection output{.query_heads = 1, .width = 1, .layers = {matrix}};
+  return scores_of<lethe::Projected<lethe::WindowMass>>({.output = output, .heads = one_head}, odd);
+}
+
+bool all_finite(const std::vector<float>& scores) { return lethe::summarise(scores).finite; }
+
 }  // namespace
+
+TEST_CASE("mass, keys and values that are not finite are found in every score") {
+  for (const std::uint32_t bits : odd_floats) {
+    const float bad = float_of(bits);
+    CHECK_FALSE(all_finite(scores_of<lethe::GumbelMass>({}, {.mass = bad})));
+    CHECK_FALSE(all_finite(scores_of<lethe::WindowShift>({}, {.mass = bad})));
+    CHECK_FALSE(all_finite(projected_scores({.mass = bad})));
+    CHECK_FALSE(all_finite(projected_scores({.value = bad})));
+    CHECK_FALSE(all_finite(scores_by<lethe::ExpectedMass>({.key = bad})));
+    CHECK_FALSE(all_finite(scores_by<lethe::ExpectedMass>({.value = bad})));
+    CHECK_FALSE(all_finite(scores_by<lethe::Trigonometric>({.key = bad})));
+    CHECK_FALSE(all_finite(scores_by<lethe::Capacity>({.key = bad})));
+    CHECK_FALSE(all_finite(scores_by<lethe::Capacity>({.value = bad})));
+  }
+  CHECK(all_finite(scores_of<lethe::GumbelMass>({}, {})));
+  CHECK(all_finite(scores_of<lethe::WindowShift>({}, {})));
+  CHECK(all_finite(projected_scores({})));
+}
+
+TEST_CASE("queries that are not finite are left out") {
+  for (const std::uint32_t bits : odd_floats) {
+    const Odd odd{.query = float_of(bits)};
+    CHECK(all_finite(scores_by<lethe::ExpectedMass>(odd)));
+    CHECK(all_finite(scores_by<lethe::Trigonometric>(odd)));
+    CHECK(all_finite(scores_by<lethe::Capacity>(odd)));
+  }
+}
 
 TEST_CASE("probabilities and mass that are not finite are found") {
   for (const std::uint32_t bad : odd_floats) {
