@@ -7,47 +7,10 @@
 #include <span>
 #include <vector>
 
+#include "digest.hpp"
 #include "lethe/lethe.hpp"
 
 namespace {
-
-std::uint64_t digest = 0xCBF29CE484222325u;
-
-void fold(std::uint64_t word) {
-  digest = (digest ^ word) * 0x100000001B3u;
-  digest ^= digest >> 29;
-}
-
-/// Floats put together from bits, so that no arithmetic of this program's own is in them.
-class Source {
- public:
-  explicit Source(std::uint64_t seed) : state_(seed) {}
-
-  std::uint64_t next() { return lethe::detail::mix(state_++); }
-
-  /// Mostly between 2^-40 and 1; zeros, denormals and ties among them.
-  float probability() {
-    const std::uint64_t word = next();
-    const std::uint32_t mantissa = static_cast<std::uint32_t>(word) & 0x7FFFFFu;
-    if (word >> 60 == 0) return 0.0f;
-    if (word >> 60 == 1) return std::bit_cast<float>(mantissa);
-    if (word >> 60 == 2) return 0.0078125f;
-    const auto exponent = static_cast<std::uint32_t>(127 - 1 - (word >> 32) % 40);
-    return std::bit_cast<float>(exponent << 23 | mantissa);
-  }
-
-  /// Between -16 and 16.
-  float logit() {
-    const std::uint64_t word = next();
-    const std::uint32_t mantissa = static_cast<std::uint32_t>(word) & 0x7FFFFFu;
-    const auto exponent = static_cast<std::uint32_t>(127 + (word >> 32) % 4);
-    return std::bit_cast<float>(static_cast<std::uint32_t>(word >> 40 & 1) << 31 | exponent << 23 |
-                                mantissa);
-  }
-
- private:
-  std::uint64_t state_;
-};
 
 /// Counts, and folds every plan into the digest.
 struct DigestingCache {

@@ -1,4 +1,4 @@
-# cmake -DSOURCE=plan_digest.cpp -DINCLUDE=dir -DWORK=dir [-DLAUNCHER=ccache] -P compare.cmake
+# cmake -DSOURCE=file.cpp -DINCLUDE=dir -DWORK=dir [-DLAUNCHER=ccache] -P compare.cmake
 # Compiles one program with several compilers and flags; all builds must print the same digest.
 foreach(required IN ITEMS SOURCE INCLUDE WORK)
   if(NOT DEFINED ${required})
@@ -19,7 +19,7 @@ set(flag_sets "-O0" "${fast_math}")
 # digest_of(result compiler flags number): what the program prints when built so.
 function(digest_of result compiler flags number)
   separate_arguments(arguments UNIX_COMMAND "${flags}")
-  set(program ${WORK}/plan_digest_${number})
+  set(program ${WORK}/digest_${number})
   execute_process(
     COMMAND ${LAUNCHER} ${compiler} -std=gnu++20 ${arguments} -I${INCLUDE} -c ${SOURCE} -o ${program}.o
     RESULT_VARIABLE failed ERROR_VARIABLE errors)
@@ -68,5 +68,5 @@ if(number LESS 2)
 endif()
 if(differing)
   list(JOIN differing ", " names)
-  message(FATAL_ERROR "plans differ under: ${names}; outputs are in ${WORK}")
+  message(FATAL_ERROR "outputs differ under: ${names}; outputs are in ${WORK}")
 endif()
