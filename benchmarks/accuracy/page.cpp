@@ -49,7 +49,7 @@ std::string headline(const Results& results) {
   const auto candidates = std::count_if(policies.begin(), policies.end(),
                                         [](const std::string& each) { return is_candidate(each); });
   return "Of " + std::to_string(candidates) + " policies, " + label_of(best_policy(results)) +
-         " solves most problems";
+         " has most answers right";
 }
 
 std::string opening(const Results& results) {
@@ -58,8 +58,9 @@ std::string opening(const Results& results) {
   return "<p class=\"kicker\">Accuracy of a pruned cache</p><h1>" + escape(headline(results)) +
          "</h1><p class=\"lead\">" + grouped(static_cast<double>(attempts)) +
          " attempts at problems with exact answers, by a small reasoner whose cache is pruned as "
-         "it goes. Policies rank by the mean share solved over the ranked cells that every one of "
-         "them has; whether they differ by more than chance is tested below, problem by "
+         "it goes. Policies rank by the mean share of answers right over the ranked cells that all "
+         "of "
+         "them have; whether they differ by more than chance is tested below, problem by "
          "problem.</p>";
 }
 
@@ -67,18 +68,18 @@ std::string warning(const Results& results) {
   const std::size_t all = results.settings().size(), ranked = count_ranked(results);
   if (ranked == all) return {};
   return "<p class=\"alert\">" + std::to_string(all - ranked) + " of " + std::to_string(all) +
-         " cells are not ranked (&#8224;): the oracle, which is told what will be asked for, "
-         "solves under " +
+         " cells are not ranked (&#8224;): the better oracle, told what will be asked for or "
+         "looked at, has under " +
          plain(100 * least_of_oracle) +
-         "% there, so that a failure need not be the policy&#39;s.</p>";
+         "% of answers right there, so that a wrong one need not be the policy&#39;s.</p>";
 }
 
 std::string tables_and_charts(const Results& results) {
-  return section("Problems solved",
-                 "A problem is solved when every answer is right. A budget is the share of a "
-                 "problem&#39;s symbols that a layer may hold. In bold the best of a ranked cell; "
+  return section("Answers right",
+                 "A problem asks for one value, for several or for hundreds. A budget is its "
+                 "symbols&#39; share that a layer may hold. In bold the best of a ranked cell; "
                  "intervals are Wilson&#39;s.",
-                 each_study(results, solved_table)) +
+                 each_study(results, answers_table)) +
          section("By the share of the cache kept",
                  "The mean over steps, of what the whole cache would hold then. Points at one "
                  "place are set apart sideways; bars are 95% intervals.",
@@ -100,11 +101,12 @@ std::string comparison_section(const Results& results, const Comparisons& compar
     if (studies_of(results).size() > 1) body += "<h3>" + escape(study.title()) + "</h3>";
     body += comparison_panel(results, study, comparisons);
   }
-  return section("Every policy against " + escape(label_of(comparisons.against)),
-                 "On the same problems: how many only one of the two solved, the two-sided p of "
-                 "McNemar&#39;s exact test, and that corrected by Holm over all ranked "
-                 "comparisons of the page. Better or worse: corrected p under 0.05.",
-                 comparisons.all.empty() ? "" : body);
+  return section(
+      "Every policy against " + escape(label_of(comparisons.against)),
+      "On the same problems: in how many it has more answers right, in how many fewer, the "
+      "two-sided p of the exact sign test, and that corrected by Holm over all ranked "
+      "comparisons of the page. Better or worse: corrected p under 0.05.",
+      comparisons.all.empty() ? "" : body);
 }
 
 std::string closing(const Results& results, const Source& source) {

@@ -51,8 +51,8 @@ Measured solved_of(const Summary& summary) {
   return {summary.solved.value(), summary.solved.interval()};
 }
 
-Measured lookups_of(const Summary& summary) {
-  return {summary.lookups.value(), summary.lookups.interval()};
+Measured answers_of(const Summary& summary) {
+  return {summary.answers.value(), summary.answers.interval()};
 }
 
 Curve kept_curve(const Results& results, const Exam& exam, bool is_pinned,
@@ -89,25 +89,24 @@ double lowest(const Results& results, const Exam& exam, Measure measure) {
 }
 
 std::string kept_note(bool is_solved, double y_low) {
-  const std::string note =
-      is_solved ? "A problem is solved when every answer is right."
-                : "Values stated again, answers and steps on the way alike; intervals allow for "
-                  "lookups of one problem failing together.";
+  const std::string note = is_solved
+                               ? "A problem is solved when every answer is right."
+                               : "Intervals allow for answers of one problem failing together.";
   return y_low > 0 ? note + " The axis begins at " + plain(y_low) + "%." : note;
 }
 
 Caption kept_caption(const Results& results, const Exam& exam, const Terms& terms, bool is_solved) {
-  return {.id = id_of(results, exam, terms, is_solved ? "solved" : "lookups"),
-          .title = std::string(is_solved ? "Problems solved" : "Lookups right") + ", " +
+  return {.id = id_of(results, exam, terms, is_solved ? "solved" : "answers"),
+          .title = std::string(is_solved ? "Problems solved" : "Answers right") + ", " +
                    describe_task(results, exam) + ", " + describe_pin(terms.is_pinned),
           .description = "",
           .x_title = "mean share of the cache kept (%)",
-          .y_title = is_solved ? "problems solved (%)" : "lookups right (%)"};
+          .y_title = is_solved ? "problems solved (%)" : "answers right (%)"};
 }
 
 Plot kept_plot(const Results& results, const Exam& exam, bool is_pinned, bool is_solved) {
   const Terms terms{.is_pinned = is_pinned, .budget = 0};
-  const Measure measure = is_solved ? solved_of : lookups_of;
+  const Measure measure = is_solved ? solved_of : answers_of;
   Plot plot{.caption = kept_caption(results, exam, terms, is_solved),
             .x = decoder::report::nice_axis(0, most_kept(results, exam), 6),
             .curves = {},
@@ -258,7 +257,7 @@ std::string kept_charts(const Results& results, const Study& study) {
   std::string out;
   for (const Exam& exam : study.exams) {
     std::string charts;
-    for (const bool is_solved : {true, false}) {
+    for (const bool is_solved : {false, true}) {
       for (const bool is_pinned : {false, true}) {
         if (has_pin(results, exam, is_pinned))
           charts += draw(kept_plot(results, exam, is_pinned, is_solved));

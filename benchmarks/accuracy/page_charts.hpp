@@ -8,7 +8,7 @@
 
 namespace accuracy {
 
-/// Share of problems solved, and below it of lookups right, against the share of the cache kept:
+/// Share of answers right, and below it of problems solved, against the share of the cache kept:
 /// one row of charts a task, with and without pin.
 [[nodiscard]] std::string kept_charts(const Results& results, const Study& study);
 

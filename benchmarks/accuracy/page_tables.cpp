@@ -65,72 +65,73 @@ std::vector<std::string> candidates_on(const Results& results, const Study& stud
   return found;
 }
 
-/// Mean share solved over the study's exams; NaN when one of them is missing.
-double mean_solved(const Results& results, const Study& study, const Terms& terms,
-                   const std::string& policy) {
+/// Mean share of answers right over the study's exams; NaN when one of them is missing.
+double mean_right(const Results& results, const Study& study, const Terms& terms,
+                  const std::string& policy) {
   double sum = 0;
   for (const Exam& exam : study.exams) {
     const Summary* summary = results.find(terms.of(exam), policy);
     if (summary == nullptr) return unknown;
-    sum += summary->solved.value();
+    sum += summary->answers.value();
   }
   return sum / static_cast<double>(study.exams.size());
 }
 
-/// The largest share that a policy solves.
+/// The largest share of answers that a policy has right.
 double best_share(const Results& results, const Setting& setting) {
   double best = -1;
   for (const std::string& policy : results.policies()) {
     const Summary* summary = is_candidate(policy) ? results.find(setting, policy) : nullptr;
-    if (summary != nullptr) best = std::max(best, summary->solved.value());
+    if (summary != nullptr) best = std::max(best, summary->answers.value());
   }
   return best;
 }
 
-std::string share_cell(const Share& share) {
+std::string share_cell(const ClusteredShare& share) {
   const Interval interval = share.interval();
-  return "<span title=\"" + std::to_string(share.hits) + " of " + std::to_string(share.count) +
-         "\">" + percent(share.value()) + "</span> <small>" + fixed(100 * interval.low, 1) +
-         "&#8211;" + fixed(100 * interval.high, 1) + "</small>";
+  return "<span title=\"" + std::to_string(share.total().hits) + " of " +
+         std::to_string(share.total().count) + "\">" + percent(share.value()) + "</span> <small>" +
+         fixed(100 * interval.low, 1) + "&#8211;" + fixed(100 * interval.high, 1) + "</small>";
 }
 
-std::string solved_cell(const Results& results, const Setting& setting, const std::string& policy) {
+std::string answers_cell(const Results& results, const Setting& setting,
+                         const std::string& policy) {
   const Summary* summary = results.find(setting, policy);
   if (summary == nullptr) return absent;
-  const std::string cell = share_cell(summary->solved);
+  const std::string cell = share_cell(summary->answers);
   if (policy == whole_cache) return cell;
   if (!results.is_ranked(setting)) return "<span class=\"dim\">&#8224; " + cell + "</span>";
   const bool is_best =
-      is_candidate(policy) && summary->solved.value() >= best_share(results, setting);
+      is_candidate(policy) && summary->answers.value() >= best_share(results, setting);
   return is_best ? "<strong>" + cell + "</strong>" : cell;
 }
 
-std::vector<std::string> solved_row(const Results& results, const Study& study, const Terms& terms,
-                                    const std::string& policy) {
+std::vector<std::string> answers_row(const Results& results, const Study& study, const Terms& terms,
+                                     const std::string& policy) {
   std::vector<std::string> row{named(results, policy)};
-  for (const Exam& exam : study.exams) row.push_back(solved_cell(results, terms.of(exam), policy));
-  const double mean = mean_solved(results, study, terms, policy);
+  for (const Exam& exam : study.exams) row.push_back(answers_cell(results, terms.of(exam), policy));
+  const double mean = mean_right(results, study, terms, policy);
   row.push_back(std::isfinite(mean) ? percent(mean) : absent);
   return row;
 }
 
 /// The oracles, then the policies, the best first.
-Group solved_group(const Results& results, const Study& study, const Terms& terms) {
+Group answers_group(const Results& results, const Study& study, const Terms& terms) {
   Group group{.title = terms.describe(), .rows = {}};
   std::vector<std::string> policies = candidates_on(results, study, terms);
   const auto mean = [&](const std::string& policy) {
-    const double value = mean_solved(results, study, terms, policy);
+    const double value = mean_right(results, study, terms, policy);
     return std::isfinite(value) ? value : -1;
   };
   std::stable_sort(policies.begin(), policies.end(),
                    [&](const auto& a, const auto& b) { return mean(a) > mean(b); });
   for (const std::string_view each : {oracle, attention_oracle}) {
     if (results.has(each)) {
-      group.rows.push_back(solved_row(results, study, terms, std::string(each)));
+      group.rows.push_back(answers_row(results, study, terms, std::string(each)));
     }
   }
   for (const std::string& policy : policies)
-    group.rows.push_back(solved_row(results, study, terms, policy));
+    group.rows.push_back(answers_row(results, study, terms, policy));
   return group;
 }
 
@@ -142,7 +143,7 @@ std::string group_title(const Results& results, const Setting& setting) {
   const Summary* best = results.best_oracle(setting);
   const std::string why = best == nullptr
                               ? "no rows of an oracle"
-                              : "the better oracle solves " + percent(best->solved.value());
+                              : "the better oracle has " + percent(best->answers.value());
   return title + " <span class=\"dim\">&#8224; not ranked: " + why + "</span>";
 }
 
@@ -151,9 +152,9 @@ std::vector<std::string> comparison_row(const Results& results, const Comparison
   const bool is_found = verdict == "better" || verdict == "worse";
   return {named(results, each.policy),
           std::to_string(each.pairs),
-          std::to_string(each.only_policy),
-          std::to_string(each.only_against),
-          (each.difference() > 0 ? "+" : "") + fixed(100 * each.difference(), 1) + " pp",
+          std::to_string(each.ahead),
+          std::to_string(each.behind),
+          (each.difference > 0 ? "+" : "") + fixed(100 * each.difference, 1) + " pp",
           each.is_tested() ? figure(each.p) : absent,
           each.is_tested() ? figure(each.corrected) : absent,
           is_found ? "<strong>" + verdict + "</strong>" : verdict};
@@ -208,17 +209,17 @@ bool is_measured(const Results& results, const Study& study) {
 
 }  // namespace
 
-std::string solved_table(const Results& results, const Study& study) {
+std::string answers_table(const Results& results, const Study& study) {
   GroupedTable table{
-      .caption = "Problems solved, with 95% intervals (%)", .headings = {"Policy"}, .groups = {}};
+      .caption = "Answers right, with 95% intervals (%)", .headings = {"Policy"}, .groups = {}};
   for (const Exam& exam : study.exams) table.headings.push_back(describe_task(results, exam));
   table.headings.emplace_back("Mean of tasks");
   if (results.has(whole_cache)) {
     const std::string policy(whole_cache);
-    table.groups.push_back({.title = "", .rows = {solved_row(results, study, {}, policy)}});
+    table.groups.push_back({.title = "", .rows = {answers_row(results, study, {}, policy)}});
   }
   for (const Terms& terms : terms_of(results, study.exams))
-    table.groups.push_back(solved_group(results, study, terms));
+    table.groups.push_back(answers_group(results, study, terms));
   return draw(table);
 }
 
@@ -244,10 +245,10 @@ std::string verdict_table(const Results& results, const Comparisons& comparisons
 
 std::string comparison_panel(const Results& results, const Study& study,
                              const Comparisons& comparisons) {
-  GroupedTable table{.caption = "Against " + label_of(comparisons.against) + ", problem by problem",
-                     .headings = {"Policy", "Pairs", "Only it", "Only the other", "Difference", "p",
-                                  "Holm p", "Verdict"},
-                     .groups = {}};
+  GroupedTable table{
+      .caption = "Against " + label_of(comparisons.against) + ", problem by problem",
+      .headings = {"Policy", "Pairs", "Ahead", "Behind", "Difference", "p", "Holm p", "Verdict"},
+      .groups = {}};
   std::optional<Setting> last;
   for (const Comparison& each : comparisons.all) {
     const Exam& exam = each.setting.exam;

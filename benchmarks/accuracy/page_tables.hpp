@@ -9,8 +9,8 @@
 
 namespace accuracy {
 
-/// Share of problems solved, a column a task, a row a policy, grouped by budget and pin.
-[[nodiscard]] std::string solved_table(const Results& results, const Study& study);
+/// Share of answers right, a column a task, a row a policy, grouped by budget and pin.
+[[nodiscard]] std::string answers_table(const Results& results, const Study& study);
 
 /// How often each policy was found better or worse than the one compared with.
 [[nodiscard]] std::string verdict_table(const Results& results, const Comparisons& comparisons);

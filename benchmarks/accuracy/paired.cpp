@@ -32,30 +32,32 @@ std::vector<Setting> common_settings(const Results& results,
   return common.empty() ? results.settings() : common;
 }
 
-/// Mean share solved, then mean share of lookups right.
+/// Mean share of answers right, then of lookups right.
 std::pair<double, double> standing(const Results& results, const std::vector<Setting>& settings,
                                    const std::string& policy) {
-  double solved = 0, lookups = 0, count = 0;
+  double answers = 0, lookups = 0, count = 0;
   for (const Setting& setting : settings) {
     const Summary* summary = results.find(setting, policy);
     if (summary == nullptr) continue;
-    solved += summary->solved.value();
+    answers += summary->answers.value();
     lookups += summary->lookups.value();
     ++count;
   }
-  return count > 0 ? std::pair(solved / count, lookups / count) : std::pair(-1.0, -1.0);
+  return count > 0 ? std::pair(answers / count, lookups / count) : std::pair(-1.0, -1.0);
 }
 
 void count_pairs(Comparison& comparison, const Summary& policy, const Summary& against) {
-  for (const auto& [seed, is_solved] : policy.outcomes) {
+  double sum = 0;
+  for (const auto& [seed, answers] : policy.outcomes) {
     const auto other = against.outcomes.find(seed);
     if (other == against.outcomes.end()) continue;
     ++comparison.pairs;
-    if (is_solved && !other->second) ++comparison.only_policy;
-    if (!is_solved && other->second) ++comparison.only_against;
+    comparison.ahead += answers.hits > other->second.hits ? 1 : 0;
+    comparison.behind += answers.hits < other->second.hits ? 1 : 0;
+    sum += answers.value() - other->second.value();
   }
-  if (comparison.is_tested())
-    comparison.p = mcnemar(comparison.only_policy, comparison.only_against);
+  if (comparison.pairs != 0) comparison.difference = sum / static_cast<double>(comparison.pairs);
+  if (comparison.is_tested()) comparison.p = sign_test(comparison.ahead, comparison.behind);
 }
 
 void correct(std::vector<Comparison>& comparisons) {
@@ -84,17 +86,11 @@ void check(const Results& results, const std::string& against) {
 
 }  // namespace
 
-double Comparison::difference() const {
-  if (pairs == 0) return 0;
-  return (static_cast<double>(only_policy) - static_cast<double>(only_against)) /
-         static_cast<double>(pairs);
-}
-
 std::string Comparison::verdict() const {
   if (pairs == 0) return "no common problems";
   if (!is_ranked) return "not ranked";
   if (corrected >= 0.05) return "no difference shown";
-  return only_policy > only_against ? "better" : "worse";
+  return ahead > behind ? "better" : "worse";
 }
 
 std::string best_policy(const Results& results) {

@@ -12,19 +12,20 @@ namespace accuracy {
 struct Comparison {
   Setting setting;
   std::string policy;
-  /// Problems that both worked through; those that only one of the two solved.
+  /// Problems that both worked through; those in which the policy has more, or fewer, answers right
+  /// than the other.
   std::size_t pairs = 0;
-  std::size_t only_policy = 0;
-  std::size_t only_against = 0;
-  /// Whether the oracle solves enough for a comparison to mean anything.
+  std::size_t ahead = 0;
+  std::size_t behind = 0;
+  /// Of the share of answers right, the policy's less the other's; mean over pairs.
+  double difference = 0;
+  /// Whether the oracle does well enough for a comparison to mean anything.
   bool is_ranked = false;
-  /// Two-sided p of McNemar's exact test, and corrected by Holm over all ranked comparisons.
+  /// Two-sided p of the exact sign test, and corrected by Holm over all ranked comparisons.
   double p = 1;
   double corrected = 1;
 
   [[nodiscard]] bool is_tested() const { return is_ranked && pairs != 0; }
-  /// Of the share solved, the policy's less the other's.
-  [[nodiscard]] double difference() const;
   /// "better", "worse", "no difference shown", "not ranked" or "no common problems".
   [[nodiscard]] std::string verdict() const;
 };
@@ -35,8 +36,8 @@ struct Comparisons {
   std::vector<Comparison> all;
 };
 
-/// The policy that solves most: by the mean over the ranked settings in which every policy has
-/// rows (over all settings, where there are none), ties to the one with more lookups right.
+/// The policy with most answers right: by the mean over the ranked settings in which every policy
+/// has rows (over all settings, where there are none), ties to the one with more lookups right.
 /// Throws decoder::Error when there are rows of the whole cache and the oracle alone.
 [[nodiscard]] std::string best_policy(const Results& results);
 

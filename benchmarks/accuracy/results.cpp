@@ -79,12 +79,12 @@ const Summary* Results::best_oracle(const Setting& setting) const {
   const Summary* asked = find(setting, oracle);
   const Summary* looked = find(setting, attention_oracle);
   if (asked == nullptr || looked == nullptr) return asked != nullptr ? asked : looked;
-  return looked->solved.value() > asked->solved.value() ? looked : asked;
+  return looked->answers.value() > asked->answers.value() ? looked : asked;
 }
 
 bool Results::is_ranked(const Setting& setting) const {
   const Summary* best = best_oracle(setting);
-  return best != nullptr && best->solved.value() >= least_of_oracle;
+  return best != nullptr && best->answers.value() >= least_of_oracle;
 }
 
 }  // namespace accuracy

@@ -19,8 +19,8 @@ inline constexpr std::string_view whole_cache = "none", oracle = "oracle",
   return policy == oracle || policy == attention_oracle;
 }
 
-/// The better oracle solves at least this share where policies are ranked; below it, a failure need
-/// not be the policy's.
+/// The better oracle has at least this share of answers right where policies are ranked; below it,
+/// a wrong one need not be the policy's.
 inline constexpr double least_of_oracle = 0.97;
 
 /// A policy's name for people.
@@ -43,7 +43,7 @@ class Results {
   [[nodiscard]] const std::vector<std::string>& policies() const { return policies_; }
   [[nodiscard]] bool has(std::string_view policy) const;
 
-  /// Of the oracles the one that solved more; null: no rows of either.
+  /// Of the oracles the one with more answers right; null: no rows of either.
   [[nodiscard]] const Summary* best_oracle(const Setting& setting) const;
   /// Whether an oracle shows that the model and the budget allow a solution.
   [[nodiscard]] bool is_ranked(const Setting& setting) const;

@@ -53,10 +53,10 @@ double ClusteredShare::effective_count() const {
 
 Interval ClusteredShare::interval() const { return wilson(value(), effective_count()); }
 
-double mcnemar(std::size_t only_first, std::size_t only_second) {
-  const auto n = static_cast<double>(only_first + only_second);
+double sign_test(std::size_t ahead, std::size_t behind) {
+  const auto n = static_cast<double>(ahead + behind);
   double tail = 0;
-  for (std::size_t k = 0; k <= std::min(only_first, only_second); ++k) {
+  for (std::size_t k = 0; k <= std::min(ahead, behind); ++k) {
     tail += std::exp(log_choose(n, static_cast<double>(k)) - n * std::log(2.0));
   }
   return std::min(1.0, 2 * tail);

@@ -56,11 +56,11 @@ class ClusteredShare {
   double count_count_ = 0;
 };
 
-/// The two-sided exact p of McNemar's test: how likely the discordant pairs fall at least so
-/// unevenly when both sides are equally good. only_first, only_second: pairs in which only one of
-/// the two succeeds. 1 for none. O(the smaller number).
-/// McNemar, "Note on the sampling error of the difference between correlated proportions", 1947.
-[[nodiscard]] double mcnemar(std::size_t only_first, std::size_t only_second);
+/// The two-sided exact p of the sign test: how likely the pairs that differ fall at least so
+/// unevenly when both sides are equally good. ahead, behind: pairs in which one of the two does
+/// better. 1 for none. O(the smaller number). Of outcomes that are right or wrong, it is McNemar's:
+/// "Note on the sampling error of the difference between correlated proportions", 1947.
+[[nodiscard]] double sign_test(std::size_t ahead, std::size_t behind);
 
 /// The p values corrected for their number, in the same order: each bounds the chance of any false
 /// finding among all that are as small.

@@ -34,7 +34,8 @@ void add_lookups(Summary& summary, const json& row) {
   const json &answers = row.at("answers"), &steps = row.at("steps");
   const std::size_t right = answers.at(0), all = answers.at(1);
   const std::size_t steps_right = steps.at(0), steps_all = steps.at(1);
-  add(summary.answers, right, all);
+  summary.answers.add(right, all);
+  summary.outcomes[row.at("seed")] = {.hits = right, .count = all};
   add(summary.steps, steps_right, steps_all);
   summary.lookups.add(right + steps_right, all + steps_all);
   add_gaps(summary.by_gap, row.at("by_gap"));
@@ -59,9 +60,7 @@ void add_cost(Summary& summary, const json& row) {
 }
 
 void add(Summary& summary, const json& row) {
-  const bool is_solved = row.at("solved");
-  add(summary.solved, is_solved ? 1 : 0, 1);
-  summary.outcomes[row.at("seed")] = is_solved;
+  add(summary.solved, row.at("solved").get<bool>() ? 1 : 0, 1);
   add_lookups(summary, row);
   add_cost(summary, row);
   if (row.contains("first_error")) {

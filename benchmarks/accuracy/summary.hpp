@@ -40,10 +40,12 @@ struct Summary {
   Setting setting;
   std::string policy;
 
+  /// What policies are compared by.
+  ClusteredShare answers;
+  /// Each problem's answers, by its seed.
+  std::map<std::uint64_t, Share> outcomes;
+  /// Problems whose answers are all right.
   Share solved;
-  /// Whether each problem was solved, by its seed.
-  std::map<std::uint64_t, bool> outcomes;
-  Share answers;
   Share steps;
   /// Answers and steps.
   ClusteredShare lookups;

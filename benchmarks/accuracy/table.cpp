@@ -33,8 +33,9 @@ json share_json(const Share& share, const Interval& interval) {
 
 json comparison_json(const Comparison& each) {
   json comparison{{"pairs", each.pairs},
-                  {"only_policy", each.only_policy},
-                  {"only_against", each.only_against},
+                  {"ahead", each.ahead},
+                  {"behind", each.behind},
+                  {"difference", rounded(each.difference)},
                   {"verdict", each.verdict()}};
   if (!each.is_tested()) return comparison;
   comparison["p"] = std::stod(figure(each.p));
@@ -44,6 +45,7 @@ json comparison_json(const Comparison& each) {
 
 json cell_json(const Summary& summary, const std::optional<Comparisons>& comparisons) {
   json cell{{"policy", summary.policy},
+            {"answers", share_json(summary.answers.total(), summary.answers.interval())},
             {"solved", share_json(summary.solved, summary.solved.interval())},
             {"lookups", share_json(summary.lookups.total(), summary.lookups.interval())},
             {"kept", rounded(summary.kept_share())}};
@@ -72,13 +74,13 @@ std::string opening_of(const Setting& setting) {
 
 std::string summary_table(const Results& results) {
   std::vector<std::vector<std::string>> rows{{"model", "task", "pin", "budget", "policy",
-                                              "problems", "solved", "95%", "answers", "steps",
+                                              "problems", "answers", "95%", "solved", "steps",
                                               "kept"}};
   for (const Summary& each : results.summaries()) {
     rows.push_back({each.setting.exam.model, each.setting.exam.task, pin_of(each.setting),
                     budget_of(each.setting), each.policy, std::to_string(each.solved.count),
-                    percent(each.solved.value()), range(each.solved.interval()),
-                    percent(each.answers.value()), percent(each.steps.value()),
+                    percent(each.answers.value()), range(each.answers.interval()),
+                    percent(each.solved.value()), percent(each.steps.value()),
                     percent(each.kept_share())});
   }
   return decoder::text_table(rows);
@@ -87,20 +89,21 @@ std::string summary_table(const Results& results) {
 std::string comparison_table(const Comparisons& comparisons) {
   const std::string& against = comparisons.against;
   std::vector<std::vector<std::string>> rows{{"model", "task", "pin", "budget", "policy", "pairs",
-                                              "only it", "only " + against, "difference", "p",
-                                              "Holm p", "verdict"}};
+                                              "ahead", "behind", "difference", "p", "Holm p",
+                                              "verdict"}};
   for (const Comparison& each : comparisons.all) {
     const auto shown = [&](double p) { return each.is_tested() ? figure(p) : std::string("-"); };
     rows.push_back({each.setting.exam.model, each.setting.exam.task, pin_of(each.setting),
                     budget_of(each.setting), each.policy, std::to_string(each.pairs),
-                    std::to_string(each.only_policy), std::to_string(each.only_against),
-                    fixed(100 * each.difference(), 1) + "%", shown(each.p), shown(each.corrected),
+                    std::to_string(each.ahead), std::to_string(each.behind),
+                    fixed(100 * each.difference, 1) + "%", shown(each.p), shown(each.corrected),
                     each.verdict()});
   }
   return decoder::text_table(rows) + "Policies against " + against +
-         " on the same problems: McNemar's exact test, corrected by Holm over the table.\n"
-         "Not ranked: where the oracle solves under " +
-         plain(100 * least_of_oracle) + "%.\n";
+         " on the same problems: in how many it has more answers right, and in how many fewer; the "
+         "exact sign test,\ncorrected by Holm over the table. Not ranked: where the better oracle "
+         "has under " +
+         plain(100 * least_of_oracle) + "% of answers right.\n";
 }
 
 std::string summary_json(const Results& results, const std::optional<Comparisons>& comparisons) {

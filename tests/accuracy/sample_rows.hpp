@@ -42,10 +42,11 @@ struct Sample {
   bool is_pinned = false;
 };
 
-/// A problem of 100 symbols, 20 of them the prompt; one of two answers tells whether it is solved.
+/// A problem of 100 symbols, 20 of them the prompt, with one step and one answer.
 inline nlohmann::json row(const Sample& sample) {
   Attempt attempt;
-  attempt.answers = {{.gap = 5, .is_right = sample.is_solved}, {.gap = 70, .is_right = true}};
+  attempt.answers = {{.gap = 5, .is_right = sample.is_solved}};
+  attempt.steps = {{.gap = 70, .is_right = true}};
   attempt.produced = 2;
   if (!sample.is_solved) attempt.first_error = 60;
   attempt.mean_kept = sample.policy == "none" ? 60 : 0.6 * sample.budget;

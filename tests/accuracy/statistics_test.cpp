@@ -62,16 +62,16 @@ TEST_CASE("a clustered interval is never narrower than that of independent trial
   CHECK(ClusteredShare{}.interval().high == 0);
 }
 
-TEST_CASE("McNemar's exact p") {
+TEST_CASE("the exact p of the sign test") {
   // Sums of binomials over powers of two, computed with whole numbers of any size.
-  CHECK_THAT(accuracy::mcnemar(1, 9), WithinRel(0.021484375, 1e-9));
-  CHECK_THAT(accuracy::mcnemar(9, 1), WithinRel(0.021484375, 1e-9));
-  CHECK_THAT(accuracy::mcnemar(0, 5), WithinRel(0.0625, 1e-9));
-  CHECK_THAT(accuracy::mcnemar(59, 86), WithinRel(0.030481814649487633, 1e-9));
-  CHECK_THAT(accuracy::mcnemar(2000, 2400), WithinRel(1.753122444980596e-09, 1e-7));
-  CHECK_THAT(accuracy::mcnemar(0, 1), WithinRel(1.0, 1e-12));
-  CHECK(accuracy::mcnemar(5, 5) == 1);
-  CHECK_THAT(accuracy::mcnemar(0, 0), WithinRel(1.0, 1e-12));
+  CHECK_THAT(accuracy::sign_test(1, 9), WithinRel(0.021484375, 1e-9));
+  CHECK_THAT(accuracy::sign_test(9, 1), WithinRel(0.021484375, 1e-9));
+  CHECK_THAT(accuracy::sign_test(0, 5), WithinRel(0.0625, 1e-9));
+  CHECK_THAT(accuracy::sign_test(59, 86), WithinRel(0.030481814649487633, 1e-9));
+  CHECK_THAT(accuracy::sign_test(2000, 2400), WithinRel(1.753122444980596e-09, 1e-7));
+  CHECK_THAT(accuracy::sign_test(0, 1), WithinRel(1.0, 1e-12));
+  CHECK(accuracy::sign_test(5, 5) == 1);
+  CHECK_THAT(accuracy::sign_test(0, 0), WithinRel(1.0, 1e-12));
 }
 
 TEST_CASE("Holm's correction") {
