@@ -105,9 +105,11 @@ Keys make_keys(lethe::RotaryPairs pairs = lethe::RotaryPairs::neighbours) {
   return keys;
 }
 
-Scorer make_scorer(const Keys& keys, std::size_t groups, float threshold = 0.8f) {
-  return Scorer({.score = {.decay = 1.0f}, .keys = keys.shape, .threshold = threshold},
-                {.layers = 1, .groups = groups, .slots = slots});
+Scorer make_scorer(const Keys& keys, std::size_t groups, float threshold = 0.8f,
+                   float penalty = 0.0f) {
+  return Scorer(
+      {.score = {.decay = 1.0f}, .keys = keys.shape, .threshold = threshold, .penalty = penalty},
+      {.layers = 1, .groups = groups, .slots = slots});
 }
 
 /// Tokens whose score was cut: all were paid the same.
@@ -157,6 +159,26 @@ TEST_CASE("tokens that a newer one repeats are superseded, in every layout and g
       require_naive(scorer, keys, groups, static_cast<double>(0.8f));
     }
   }
+}
+
+TEST_CASE("a token pays for what resembles it, below the threshold too") {
+  Samples samples(36);
+  Keys keys = make_keys();
+  keys.draw(samples, slots);
+  Scorer scorer = make_scorer(keys, 1, 0.8f, 8.0f);
+  pay_all(scorer, 1);
+  scorer.read(keys, 0, 0, keys.positions);
+  std::vector<float> scratch(slots);
+  const std::span<const float> scores = scorer.score(0, 0, keys.positions, scratch);
+  std::size_t below = 0;
+  for (std::size_t i = 0; i < slots; ++i) {
+    const double nearest = keys.nearest(i, 0, heads);
+    if (std::abs(nearest - static_cast<double>(0.8f)) < 1e-4) continue;
+    below += nearest < 0.8 ? 1 : 0;
+    const double log_score = -8 * (nearest + 1) - (nearest < 0.8 ? 0 : 60 * std::log(2.0));
+    REQUIRE_THAT(std::log(double(scores[i])), WithinAbs(log_score, 1e-3));
+  }
+  CHECK(below > 20);
 }
 
 TEST_CASE("tokens are compared once, whenever they come") {
@@ -232,6 +254,8 @@ TEST_CASE("keys and thresholds that cannot be are refused by name") {
   const Keys keys = make_keys();
   CHECK_THROWS_WITH(make_scorer(keys, 1, 0.0f), Catch::Contains("threshold = 0"));
   CHECK_THROWS_WITH(make_scorer(keys, 1, 1.5f), Catch::Contains("threshold = 1.5"));
+  CHECK_THROWS_WITH(make_scorer(keys, 1, 0.9f, -1.0f), Catch::Contains("penalty = -1"));
+  CHECK_THROWS_WITH(make_scorer(keys, 1, 0.9f, 41.0f), Catch::Contains("penalty = 41"));
   CHECK_THROWS_WITH(make_scorer(keys, 3), Catch::Contains("groups = 3"));
   Keys odd = keys;
   odd.shape.head_dimension = 5;

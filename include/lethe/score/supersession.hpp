@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "lethe/numeric.hpp"
 #include "lethe/score.hpp"
 #include "lethe/score/adaptor.hpp"
 #include "lethe/unit_keys.hpp"
@@ -24,11 +25,15 @@ struct SupersededConfig {
   KeyShape keys{};
   /// Cosine of two keys from which on the newer one supersedes the older.
   float threshold = 0.9f;
+  /// What a cosine of 1 takes from the logarithm of a score, below the threshold too; 0 judges by
+  /// the threshold alone.
+  float penalty = 0.0f;
 
   bool operator==(const SupersededConfig&) const = default;
 };
 
-/// Scores by another scorer, but tokens that a newer one supersedes go first. Two tokens are as
+/// Scores by another scorer, less the more a newer token resembles this one:
+/// score exp(-penalty cosine); and tokens that a newer one supersedes go first. Two tokens are as
 /// near as the mean, over the group's KV heads, of the cosines of their keys without rotation. With
 /// one group all heads count together; with a group for each KV head, each by itself. Memory: 4
 /// bytes a slot and group beside the inner scorer's. A round compares the tokens that came since
@@ -40,11 +45,13 @@ class Superseded : public RowAdaptor<Scorer> {
   static constexpr bool reads_cache = true;
   static constexpr std::string_view name = "superseded";
 
-  /// Throws std::invalid_argument unless groups is 1 or keys.kv_heads, and 0 < threshold <= 1.
+  /// Throws std::invalid_argument unless groups is 1 or keys.kv_heads, 0 < threshold <= 1 and
+  /// 0 <= penalty <= 40.
   Superseded(const Config& config, const ScoreShape& shape)
       : Adaptor(config.score, shape),
         heads_(config.keys.kv_heads / shape.groups),
         threshold_(nearness(checked(config, shape).threshold)),
+        slope_(-2.0f * config.penalty),
         keys_(config.keys, heads_, shape.slots),
         columns_(detail::tile_keys * keys_.width(heads_), 0.0f),
         compared_(shape.layers * shape.groups, 0) {}
@@ -78,7 +85,9 @@ class Superseded : public RowAdaptor<Scorer> {
     const std::span<const float> scores = this->scorer_.score(layer, group, positions, scratch);
     const std::span<const float> nearest = this->row_of(layer, group);
     for (std::size_t i = 0; i < positions.size(); ++i) {
-      scratch[i] = scores[i] * (nearest[i] >= threshold_ ? superseded_share : 1.0f);
+      const float repeated = nearest[i] >= threshold_ ? superseded_share : 1.0f;
+      const float resembled = exact_exp(LETHE_PRODUCT(slope_, nearest[i]));
+      scratch[i] = scores[i] * (repeated * resembled);
     }
     return scratch.first(positions.size());
   }
@@ -117,6 +126,8 @@ class Superseded : public RowAdaptor<Scorer> {
   [[nodiscard]] static const Config& checked(const Config& config, const ScoreShape& shape) {
     detail::require(config.threshold > 0.0f && config.threshold <= 1.0f, "threshold",
                     config.threshold, "choose a cosine above 0 and at most 1");
+    detail::require(config.penalty >= 0.0f && config.penalty <= 40.0f, "penalty", config.penalty,
+                    "choose 0 to 40: more would leave no score");
     detail::require(shape.groups == 1 || shape.groups == config.keys.kv_heads, "groups",
                     shape.groups, "choose 1 or keys.kv_heads");
     return config;
@@ -166,6 +177,8 @@ class Superseded : public RowAdaptor<Scorer> {
   /// KV heads of a group.
   std::size_t heads_;
   float threshold_;
+  /// By which a share of 1 changes the logarithm of a score.
+  float slope_;
   UnitKeys keys_;
   std::vector<float> columns_;
   /// Tokens below this position have been compared with all older ones.
