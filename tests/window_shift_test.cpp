@@ -111,7 +111,7 @@ std::vector<double> wide(const std::vector<float>& values) {
 
 TEST_CASE("scores are CAKE's, over rounds, groups, chunks and overwritten slots") {
   std::size_t dropped = 0;
-  for (std::uint64_t seed = 1; seed < 5; ++seed) {
+  for (std::uint64_t seed = 1; seed < 3; ++seed) {
     naive::HistorySetup setup{.recent = 8, .seed = seed};
     setup.config.groups = 1 + seed % 2;
     const Cake model{.window = 8, .pool = 5, .heads = 2};
@@ -125,7 +125,7 @@ TEST_CASE("scores are CAKE's, over rounds, groups, chunks and overwritten slots"
         naive::History<WindowShift, Cake>(setup, {.window = 8, .pool = 1}, {.window = 8, .pool = 1})
             .run();
   }
-  CHECK(dropped > 1000);
+  CHECK(dropped > 500);
 }
 
 TEST_CASE("entropy and variance are those of the tokens before the window") {
