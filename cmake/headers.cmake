@@ -7,6 +7,7 @@ set(LETHE_HEADERS
     lethe/fixed_list.hpp
     lethe/numeric.hpp
     lethe/exact_log.hpp
+    lethe/exact_turn.hpp
     lethe/subnormals.hpp
     lethe/attention.hpp
     lethe/plan.hpp

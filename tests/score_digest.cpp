@@ -1,7 +1,6 @@
 // Prints a digest of the scores that several scorers make of pseudo-random attention, keys, values
 // and queries. Compiled with several compilers and flags, it must always print the same. What
-// pruners make of scores is in plan_digest.cpp. Rotary pairs turn by angles of 0 here: the sines of
-// others are the C library's.
+// pruners make of scores is in plan_digest.cpp.
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -176,7 +175,8 @@ int main() {
   decode<lethe::Projected<lethe::WindowMass>>(
       "criticalkv",
       {.output = {.query_heads = query_heads, .width = width, .layers = {matrix}}, .heads = heads});
-  const lethe::QueryHeads queries{.heads = query_heads, .frequencies = std::vector<float>(5)};
+  const lethe::QueryHeads queries{.heads = query_heads,
+                                  .frequencies = {1.0f, 0.3f, 0.1f, 0.03f, 0.01f}};
   decode_rule<lethe::ExpectedMass>("expected", {.queries = queries});
   decode_rule<lethe::Trigonometric>("triattention", {.queries = queries});
   decode_rule<lethe::Capacity>("capkv", {.queries = queries});

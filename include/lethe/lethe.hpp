@@ -21,6 +21,7 @@
 #include "lethe/deferred.hpp"
 #include "lethe/drafts.hpp"
 #include "lethe/exact_log.hpp"
+#include "lethe/exact_turn.hpp"
 #include "lethe/fixed_list.hpp"
 #include "lethe/numeric.hpp"
 #include "lethe/plan.hpp"

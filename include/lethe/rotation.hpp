@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "lethe/exact_turn.hpp"
 #include "lethe/numeric.hpp"
 
 namespace lethe {
@@ -27,19 +28,23 @@ class Rotation {
   /// frequencies: radians by which one position turns each pair of channels; none: rows stay.
   Rotation(std::span<const float> frequencies, RotaryPairs layout)
       : layout_(layout),
-        frequencies_(frequencies.begin(), frequencies.end()),
+        turns_(frequencies.size()),
         cosines_(frequencies.size(), 1.0f),
-        sines_(frequencies.size(), 0.0f) {}
+        sines_(frequencies.size(), 0.0f) {
+    for (std::size_t pair = 0; pair < frequencies.size(); ++pair) {
+      turns_[pair] = fraction(static_cast<double>(frequencies[pair]) * 0.15915494309189535);
+    }
+  }
 
   /// The position of the rows that follow. O(pairs), O(1) when it is that already.
   LETHE_EXACT void set_position(Position position) {
     LETHE_EXACT_BODY
     if (position == position_) return;
     position_ = position;
-    for (std::size_t pair = 0; pair < frequencies_.size(); ++pair) {
-      const double angle = static_cast<double>(position) * static_cast<double>(frequencies_[pair]);
-      cosines_[pair] = static_cast<float>(std::cos(angle));
-      sines_[pair] = static_cast<float>(std::sin(angle));
+    for (std::size_t pair = 0; pair < turns_.size(); ++pair) {
+      const Turn turn = exact_turn(LETHE_PRODUCT(static_cast<double>(position), turns_[pair]));
+      cosines_[pair] = turn.cosine;
+      sines_[pair] = turn.sine;
     }
   }
 
@@ -50,7 +55,7 @@ class Rotation {
   void turn_back(std::span<float> row) const { turn_pairs(row.data(), -1.0f); }
 
   /// Pairs of channels that are turned.
-  [[nodiscard]] std::size_t pairs() const { return frequencies_.size(); }
+  [[nodiscard]] std::size_t pairs() const { return turns_.size(); }
   /// The channels of a pair.
   [[nodiscard]] std::size_t first_of(std::size_t pair) const {
     return layout_ == RotaryPairs::halves ? pair : 2 * pair;
@@ -62,9 +67,13 @@ class Rotation {
  private:
   friend class MeanRotation;
 
+  /// Turns less the whole ones, half a turn at most: a position times that fits what exact_turn
+  /// takes.
+  [[nodiscard]] static double fraction(double turns) { return turns - std::floor(turns + 0.5); }
+
   LETHE_EXACT void turn_pairs(float* row, float direction) const {
     LETHE_EXACT_BODY
-    for (std::size_t pair = 0; pair < frequencies_.size(); ++pair) {
+    for (std::size_t pair = 0; pair < turns_.size(); ++pair) {
       float& x = row[first_of(pair)];
       float& y = row[second_of(pair)];
       const float cosine = cosines_[pair];
@@ -76,7 +85,8 @@ class Rotation {
   }
 
   RotaryPairs layout_;
-  std::vector<float> frequencies_;
+  /// Turns that one position makes, by pair.
+  std::vector<double> turns_;
   std::vector<float> cosines_;
   std::vector<float> sines_;
   Position position_ = 0;
@@ -112,14 +122,14 @@ class MeanRotation {
  private:
   LETHE_EXACT void average(std::size_t pair, std::span<const Position> offsets) {
     LETHE_EXACT_BODY
-    const double frequency = static_cast<double>(rotation_.frequencies_[pair]);
+    const double turns = rotation_.turns_[pair];
     const double share = 1.0 / static_cast<double>(offsets.size());
     double cosine = 0;
     double sine = 0;
     for (const Position offset : offsets) {
-      const double angle = static_cast<double>(offset) * frequency;
-      cosine = cosine + std::cos(angle);
-      sine = sine + std::sin(angle);
+      const Turn turn = exact_turn(LETHE_PRODUCT(static_cast<double>(offset), turns));
+      cosine = cosine + static_cast<double>(turn.cosine);
+      sine = sine + static_cast<double>(turn.sine);
     }
     cosines_[pair] = static_cast<float>(cosine * share);
     sines_[pair] = static_cast<float>(sine * share);
