@@ -277,3 +277,14 @@ TEST_CASE("mass over age keeps what was looked at most while it was there") {
   require_policy(policies::MassPerAge(config, {.budget = 24}),
                  [&](const History& past) { return keep_best(past, 24, 0, 12, per_age); });
 }
+
+TEST_CASE("supersession remembers for as long as its cache is, unless it is told") {
+  const lethe::KeyShape keys{.kv_heads = 1, .head_dimension = 4, .frequencies = {}};
+  const policies::Supersession from_capacity(config, {.keys = keys});
+  const std::vector<std::byte> blob = from_capacity.save();
+  const auto told = static_cast<float>(1.0 - 1.0 / (0.7 * capacity));
+  policies::Supersession same(config, {.keys = keys, .decay = told});
+  CHECK_NOTHROW(same.restore(blob));
+  policies::Supersession shorter(config, {.keys = keys, .decay = 0.9f});
+  CHECK_THROWS(shorter.restore(blob));
+}

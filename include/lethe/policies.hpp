@@ -1,6 +1,7 @@
 /// Named policies: each a scorer, a budget and its protected tokens.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -116,16 +117,19 @@ struct RandomAttentionConfig {
   bool operator==(const RandomAttentionConfig&) const = default;
 };
 
-/// Settings of policies::Supersession.
+/// Settings of policies::Supersession; where the defaults come from: docs/supersession.md.
 struct SupersessionConfig {
   /// How the cache's keys lie and turn; must be given.
   KeyShape keys{};
   /// Tokens a layer keeps at a round; 0: as many as the bound allows.
   std::size_t budget = 0;
   /// Cosine from which on a newer token supersedes an older one.
-  float threshold = 0.9f;
+  float threshold = 0.7f;
+  /// What a cosine of 1 takes from the logarithm of a score.
+  float penalty = 8.0f;
+  /// As Lethe's; 0: 1 - 1 / (0.7 capacity), a memory as long as the cache.
+  float decay = 0.0f;
   /// As Lethe's.
-  float decay = 0.98f;
   float recent_ratio = 0.3f;
   std::size_t first_tokens = 4;
 
@@ -229,8 +233,8 @@ class RandomAttention : public Pruner<RandomScore, UniformBudget> {
                {.seed = config.seed}, {.budget = config.budget}) {}
 };
 
-/// What a newer token says again goes first, the rest by decayed mass; the same count in each
-/// layer. Needs a cache with read_keys.
+/// What a newer token says again goes first, the rest by decayed mass, less where a newer token is
+/// alike; the same count in each layer. Needs a cache with read_keys.
 class Supersession : public Pruner<Superseded<Rasr>, UniformBudget> {
  public:
   explicit Supersession(const PrunerConfig& pruner, const SupersessionConfig& config)
@@ -238,8 +242,18 @@ class Supersession : public Pruner<Superseded<Rasr>, UniformBudget> {
             pruner,
             {.retention = {.first_tokens = config.first_tokens,
                            .recent_ratio = config.recent_ratio}},
-            {.score = {.decay = config.decay}, .keys = config.keys, .threshold = config.threshold},
+            {.score = {.decay = config.decay != 0.0f ? config.decay : decay_for(pruner.capacity)},
+             .keys = config.keys,
+             .threshold = config.threshold,
+             .penalty = config.penalty},
             {.budget = config.budget}) {}
+
+ private:
+  [[nodiscard]] LETHE_EXACT static float decay_for(std::size_t capacity) {
+    LETHE_EXACT_BODY
+    const double queries = 0.7 * static_cast<double>(std::max<std::size_t>(capacity, 3));
+    return static_cast<float>(1.0 - 1.0 / queries);
+  }
 };
 
 }  // namespace policies
