@@ -46,7 +46,7 @@ ProblemSize evaluated_size(Task task) {
     case Task::loop:
       return {.variables = 8, .lines = 10, .steps = 7};
     case Task::once:
-      return {.variables = 12, .lines = 8, .steps = 9};
+      return {.variables = 10, .lines = 8, .steps = 9};
     case Task::recall:
       return {.variables = 12, .lines = 1, .steps = 640};
     case Task::interleaved:

@@ -21,12 +21,14 @@ from model import Reasoner, Shape
 from muon import Muon
 
 TASKS = {"loop": 0.3, "once": 0.1, "recall": 0.15, "interleaved": 0.25, "lookalike": 0.2}
+LAST_TASKS = {"loop": 0.1, "once": 0.2, "recall": 0.2, "interleaved": 0.25, "lookalike": 0.25}
 BATCH_SYMBOLS = 5000
 LONGEST = 1000
 LAST_STAGE = 60
 ANSWER_WEIGHT = 8.0
 FIRST_SEED = 1 << 40
 MATRIX_RATE, OTHER_RATE = 0.006, 0.003
+LAST_RATE = 0.25
 
 
 class Source:
@@ -46,28 +48,28 @@ class Source:
         return symbols, self.process.stdout.readline().strip()
 
 
-def draw_steps(rng: random.Random, least: int, most: int):
-    """Rather many than few: a value stated long ago is what is hard."""
+def draw_many(rng: random.Random, least: int, most: int):
+    """Rather many than few: a value stated long ago, among others, is what is hard."""
     return max(rng.randint(least, most), rng.randint(least, most))
 
 
 def draw_size(rng: random.Random, task: str, stage: int):
     """(variables, lines, steps) at a stage, and about how many symbols that makes."""
-    variables = rng.randint(2, min(12, 2 + stage))
+    variables = draw_many(rng, 2, min(12, 2 + stage))
     if task in ("loop", "once"):
         lines = rng.randint(1, min(12, 1 + stage))
         most = min(24, max(1, stage * 2 // lines), (LONGEST - 50 - 6 * lines) // (12 * lines + 1))
-        steps = draw_steps(rng, 1, max(1, most))
+        steps = draw_many(rng, 1, max(1, most))
         return (variables, lines, steps), 20 + variables + 6 * lines + steps * (12 * lines + 1)
     if task == "recall":
-        steps = draw_steps(rng, 4, min(640, 12 * stage))
+        steps = draw_many(rng, 4, min(640, 12 * stage))
         return (variables, 1, steps), variables + steps * 3 // 2
     if task == "interleaved":
-        steps = draw_steps(rng, 1, min(53, 2 * stage))
+        steps = draw_many(rng, 1, min(53, 2 * stage))
         return (variables, 1, steps), variables + 18 * steps
     # Many records from the start: among two or three, the newest value is right too often.
     records, names = rng.randint(3, min(8, 5 + stage // 2)), rng.randint(1, min(5, 1 + stage // 4))
-    steps = draw_steps(rng, 20, min(230, 40 + 7 * stage))
+    steps = draw_many(rng, 20, min(230, 40 + 7 * stage))
     return (records, names, steps), 3 * records * names + steps * 4
 
 
@@ -114,8 +116,10 @@ class Progress:
             self.stage[task] += 1 + self.stage[task] // 6
             self.since[task] = 0
 
-    def draw_task(self, rng: random.Random):
-        """Tasks that have stages before them count double."""
+    def draw_task(self, rng: random.Random, is_finishing: bool):
+        """Tasks that have stages before them count double; the last steps are for the hard ones."""
+        if is_finishing:
+            return rng.choices(list(LAST_TASKS), list(LAST_TASKS.values()))[0]
         behind = {task: 2 if stage < LAST_STAGE else 1 for task, stage in self.stage.items()}
         return rng.choices(list(TASKS), [TASKS[task] * behind[task] for task in TASKS])[0]
 
@@ -163,22 +167,32 @@ class Training:
 
     def batch(self, rng: random.Random, task: str):
         stage = self.progress.stage[task]
-        size, length = draw_size(rng, task, stage if rng.random() < 0.7 else rng.randint(1, stage))
+        if not self.is_finishing() and rng.random() < 0.3:
+            stage = rng.randint(1, stage)
+        size, length = draw_size(rng, task, stage)
         seed = FIRST_SEED + ((self.options.seed << 32) + self.step) * 4096
         count = min(4096, max(3, BATCH_SYMBOLS // length))
         problems = [self.source.problem(task, size, seed + i) for i in range(count)]
         return collate(problems, self.source.last_round)
 
-    def set_rates(self):
+    def is_finishing(self):
+        return self.step >= self.options.steps
+
+    def rate(self):
+        if self.is_finishing():
+            return LAST_RATE * (1 - (self.step - self.options.steps) / self.options.finish)
         left = 1 - self.step / self.options.steps
-        rate = min(1.0, self.step / 50) * min(1.0, max(0.02, left / 0.35))
+        return min(1.0, self.step / 50) * min(1.0, max(0.02, left / 0.35))
+
+    def set_rates(self):
+        rate = self.rate()
         for optimiser, base in ((self.muon, MATRIX_RATE), (self.adam, OTHER_RATE)):
             for group in optimiser.param_groups:
                 group["lr"] = base * rate
 
     def learn(self):
         rng = random.Random(f"{self.options.seed} {self.step}")
-        task = self.progress.draw_task(rng)
+        task = self.progress.draw_task(rng, self.is_finishing())
         symbols, targets, roles, weights = self.batch(rng, task)
         wanted = targets >= 0
         if not wanted.any():
@@ -194,7 +208,7 @@ class Training:
 
     def run(self):
         told = time.time()
-        while self.step < self.options.steps:
+        while self.step < self.options.steps + self.options.finish:
             self.learn()
             self.step += 1
             if time.time() - told > 30:
@@ -207,7 +221,9 @@ class Training:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=12000)
+    parser.add_argument("--steps", type=int, default=13000)
+    parser.add_argument("--finish", type=int, default=1200,
+                        help="steps after those, on long problems, the rate falling once more")
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=pathlib.Path, required=True)
