@@ -192,3 +192,32 @@ TEST_CASE("deferred queries") {
   pruner.flush(cache);
   CHECK_THAT(pruner.scores(0)[0], WithinRel(4.0f, 1e-5f));  // four heads, one token each
 }
+
+TEST_CASE("a policy that reads keys is told how they lie") {
+  constexpr std::size_t layers = 2;
+  constexpr std::size_t kv_heads = 1;
+  constexpr std::size_t head_dimension = 64;
+  const std::vector<float> frequencies(head_dimension / 2, 0.1f);
+  MyReadableCache cache;
+  cache.keys.resize(layers);
+  cache.values.resize(layers);
+  // [supersession]
+  lethe::policies::Supersession pruner(
+      {.layers = layers, .capacity = 512},
+      {.keys = {
+           .kv_heads = kv_heads, .head_dimension = head_dimension, .frequencies = frequencies}});
+  // [supersession]
+  std::size_t dropped = 0;
+  for (std::size_t token = 0; token < 600; ++token) {
+    dropped += pruner.make_room(cache, 1);
+    for (std::size_t layer = 0; layer < layers; ++layer) {
+      cache.keys[layer].resize(cache.keys[layer].size() + cache.width, 1.0f);
+      cache.values[layer].resize(cache.values[layer].size() + cache.width, 1.0f);
+      const std::vector<float> mass(cache.size(layer), 0.5f);
+      pruner.observe(layer, lethe::Mass<float>{.data = mass.data(), .columns = mass.size()});
+    }
+    pruner.commit();
+  }
+  CHECK(dropped > 0);
+  CHECK(cache.size(0) <= 512);
+}

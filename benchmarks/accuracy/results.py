@@ -1,0 +1,150 @@
+#!/usr/bin/env python3
+"""Prints a summary of the accuracy benchmark as Markdown tables, and draws it.
+
+usage: results.py SUMMARY.json [--picture FILE.svg] [--bright POLICY,...]
+
+SUMMARY.json: of accuracy table --against POLICY --json SUMMARY.json. Means are over the tasks that
+are ranked at a budget: where the better oracle has at least 97% of answers right. --bright: policies
+that the picture names; the others are grey. The picture needs matplotlib.
+"""
+
+import argparse
+import collections
+import json
+import pathlib
+
+ORACLES = ("oracle", "attention-oracle")
+WHOLE = "none"
+LEAST_OF_ORACLE = 0.97
+
+
+def share(cell):
+    hits, count = cell["answers"][:2]
+    return hits / count
+
+
+def read(path):
+    """{(pinned, budget): {task: {policy: cell}}}, and the whole cache's {task: share}."""
+    terms, whole = collections.defaultdict(dict), {}
+    for setting in json.loads(pathlib.Path(path).read_text())["settings"]:
+        cells = {cell["policy"]: cell for cell in setting["policies"]}
+        if WHOLE in cells:
+            whole[setting["task"]] = share(cells.pop(WHOLE))
+        if cells:
+            terms[setting["pinned"], setting["budget"]][setting["task"]] = cells
+    return dict(sorted(terms.items())), whole
+
+
+def ranked(tasks):
+    def best(cells):
+        return max((share(cells[oracle]) for oracle in ORACLES if oracle in cells), default=0)
+    return {task: cells for task, cells in tasks.items() if best(cells) >= LEAST_OF_ORACLE}
+
+
+def mean(tasks, policy):
+    """Mean share of answers right over tasks; None where one has no rows of the policy."""
+    if not tasks or not all(policy in cells for cells in tasks.values()):
+        return None
+    return sum(share(cells[policy]) for cells in tasks.values()) / len(tasks)
+
+
+def policies_of(terms):
+    names = {policy for tasks in terms.values() for cells in tasks.values() for policy in cells}
+
+    def standing(policy):
+        means = [mean(ranked(tasks), policy) for tasks in terms.values()]
+        known = [value for value in means if value is not None]
+        return -sum(known) / len(known) if known else 0
+    return sorted(names, key=lambda policy: (policy not in ORACLES, standing(policy), policy))
+
+
+def shown(column, policy):
+    """In percent; the best that is no oracle in bold."""
+    value = column.get(policy)
+    if value is None:
+        return "–"
+    text = f"{100 * value:.1f}"
+    others = [each for name, each in column.items() if name not in ORACLES and each is not None]
+    return f"**{text}**" if policy not in ORACLES and value >= max(others) else text
+
+
+def table(headings, rows):
+    lines = ["| policy | " + " | ".join(headings) + " |", "|---|" + "---:|" * len(headings)]
+    return "\n".join(lines + [f"| {name} | " + " | ".join(cells) + " |" for name, cells in rows])
+
+
+def overview(terms):
+    columns = {key: {policy: mean(ranked(tasks), policy) for policy in policies_of(terms)}
+               for key, tasks in terms.items()}
+    headings = [f"{budget:g}%{', pinned' if pinned else ''}" for pinned, budget in columns]
+    rows = [(policy, [shown(column, policy) for column in columns.values()])
+            for policy in policies_of(terms)]
+    return table(headings, rows)
+
+
+def by_task(terms, key, whole):
+    tasks = terms[key]
+    columns = {task: {policy: share(cell) for policy, cell in cells.items()}
+               for task, cells in tasks.items()}
+    headings = [task if task in ranked(tasks) else f"{task} †" for task in columns]
+    rows = [("whole cache", [f"{100 * whole[task]:.1f}" if task in whole else "–"
+                             for task in columns])]
+    rows += [(policy, [shown(column, policy) for column in columns.values()])
+             for policy in policies_of({key: tasks})]
+    return table(headings, rows)
+
+
+def draw(terms, path, bright):
+    import matplotlib
+    matplotlib.use("svg")
+    matplotlib.rcParams.update({"svg.hashsalt": "lethe", "svg.fonttype": "none", "font.size": 11})
+    from matplotlib import pyplot
+    pins = sorted({pinned for pinned, _ in terms})
+    figure, axes = pyplot.subplots(1, len(pins), figsize=(4.6 * len(pins) + 1.6, 4), sharey=True,
+                                   squeeze=False)
+    palette = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#7b68d8", "#56b4e9"]
+    for axis, pinned in zip(axes[0], pins):
+        for policy in reversed(policies_of(terms)):
+            points = [(budget, mean(ranked(tasks), policy))
+                      for (pin, budget), tasks in terms.items() if pin == pinned]
+            points = [(budget, 100 * value) for budget, value in points if value is not None]
+            look = {"color": "#999999", "linewidth": 0.7, "zorder": 1}
+            if policy in bright:
+                look = {"color": palette[bright.index(policy) % len(palette)], "linewidth": 2,
+                        "marker": "o", "label": policy, "zorder": 3}
+            elif policy == ORACLES[1]:
+                look = {"color": "#777777", "linestyle": ":", "label": policy, "zorder": 2}
+            elif policy in ORACLES:
+                continue
+            axis.plot(*zip(*points), **look) if points else None
+        axis.set_title("prompt pinned" if pinned else "prompt not pinned", color="#777777")
+        axis.set_xlabel("budget (% of a problem's tokens)", color="#777777")
+        axis.tick_params(colors="#777777")
+        axis.spines[:].set_color("#99999988")
+        axis.grid(color="#99999944")
+        axis.set_facecolor("none")
+    axes[0][0].set_ylabel("answers right (%), mean of tasks", color="#777777")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles[::-1], labels[::-1], loc="center right", frameon=False,
+                  labelcolor="#777777")
+    figure.tight_layout(rect=(0, 0, 0.83, 1))
+    figure.savefig(path, transparent=True, metadata={"Date": None})
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("summary")
+    parser.add_argument("--picture")
+    parser.add_argument("--bright", type=lambda text: text.split(","), default=[])
+    options = parser.parse_args()
+    terms, whole = read(options.summary)
+    print(overview(terms))
+    for pinned, budget in terms:
+        print(f"\n{budget:g}%, prompt {'pinned' if pinned else 'not pinned'}\n")
+        print(by_task(terms, (pinned, budget), whole))
+    if options.picture:
+        draw(terms, options.picture, options.bright)
+
+
+if __name__ == "__main__":
+    main()
