@@ -172,7 +172,7 @@ void add_files(CLI::App& app, std::vector<std::string>& files) {
 
 const char* const against_help =
     "Compare every policy with this one on the same problems; best: "
-    "with the one that solves most";
+    "with the one that has most answers right";
 
 void add_table(CLI::App& app, TableOptions& options) {
   add_files(app, options.files);

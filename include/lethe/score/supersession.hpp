@@ -23,8 +23,8 @@ struct SupersededConfig {
   /// What the tokens that are not superseded are scored by.
   typename Scorer::Config score{};
   KeyShape keys{};
-  /// Cosine of two keys from which on the newer one supersedes the older.
-  float threshold = 0.9f;
+  /// Cosine of two keys from which on the newer one supersedes the older (docs/supersession.md).
+  float threshold = 0.7f;
   /// What a cosine of 1 takes from the logarithm of a score, below the threshold too; 0 judges by
   /// the threshold alone.
   float penalty = 0.0f;
