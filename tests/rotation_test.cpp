@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <complex>
+#include <limits>
 #include <vector>
 
 #include "catch.hpp"
@@ -106,4 +107,21 @@ TEST_CASE("a mean rotation is the mean of the turns of the positions to come") {
       CHECK_THAT(dot(back, plain), WithinAbs(dot(other, row), 1e-5));
     }
   }
+}
+
+TEST_CASE("frequencies of more than half a turn turn as their fraction does") {
+  const std::vector<float> fast{5.0f, 4.0f};
+  lethe::Rotation rotation(fast, RotaryPairs::neighbours);
+  rotation.set_position(1000);
+  Row row{1.0f, 0.0f, 1.0f, 0.0f};
+  rotation.turn(row);
+  CHECK_THAT(static_cast<double>(row[0]), WithinAbs(std::cos(5000.0), 1e-6));
+  CHECK_THAT(static_cast<double>(row[1]), WithinAbs(std::sin(5000.0), 1e-6));
+  CHECK_THAT(static_cast<double>(row[3]), WithinAbs(std::sin(4000.0), 1e-6));
+}
+
+TEST_CASE("a frequency that is not finite is refused by name") {
+  const std::vector<float> none{1.0f, std::numeric_limits<float>::quiet_NaN()};
+  CHECK_THROWS_WITH(lethe::Rotation(none, RotaryPairs::halves),
+                    Catch::Contains("frequencies") && Catch::Contains("finite"));
 }

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "lethe/config.hpp"
 #include "lethe/exact_turn.hpp"
 #include "lethe/numeric.hpp"
 
@@ -26,13 +27,16 @@ enum class RotaryPairs : std::uint8_t {
 class Rotation {
  public:
   /// frequencies: radians by which one position turns each pair of channels; none: rows stay.
+  /// Throws std::invalid_argument for one that is not finite.
   Rotation(std::span<const float> frequencies, RotaryPairs layout)
       : layout_(layout),
         turns_(frequencies.size()),
         cosines_(frequencies.size(), 1.0f),
         sines_(frequencies.size(), 0.0f) {
     for (std::size_t pair = 0; pair < frequencies.size(); ++pair) {
-      turns_[pair] = fraction(static_cast<double>(frequencies[pair]) * 0.15915494309189535);
+      detail::require(is_finite(frequencies[pair]), "frequencies", frequencies[pair],
+                      "give finite ones");
+      turns_[pair] = turns_of(static_cast<double>(frequencies[pair]));
     }
   }
 
@@ -67,9 +71,13 @@ class Rotation {
  private:
   friend class MeanRotation;
 
-  /// Turns less the whole ones, half a turn at most: a position times that fits what exact_turn
-  /// takes.
-  [[nodiscard]] static double fraction(double turns) { return turns - std::floor(turns + 0.5); }
+  /// Radians as turns less the whole ones, half a turn at most: a position times that fits what
+  /// exact_turn takes.
+  [[nodiscard]] LETHE_EXACT static double turns_of(double radians) {
+    LETHE_EXACT_BODY
+    const double turns = LETHE_PRODUCT(radians, 0.15915494309189535);
+    return turns - std::floor(turns + 0.5);
+  }
 
   LETHE_EXACT void turn_pairs(float* row, float direction) const {
     LETHE_EXACT_BODY

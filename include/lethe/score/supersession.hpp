@@ -33,7 +33,7 @@ struct SupersededConfig {
 };
 
 /// Scores by another scorer, less the more a newer token resembles this one:
-/// score exp(-penalty cosine); and tokens that a newer one supersedes go first. Two tokens are as
+/// score exp(-penalty (1 + cosine)); and tokens that a newer one supersedes go first. Two are as
 /// near as the mean, over the group's KV heads, of the cosines of their keys without rotation. With
 /// one group all heads count together; with a group for each KV head, each by itself. Memory: 4
 /// bytes a slot and group beside the inner scorer's. A round compares the tokens that came since
@@ -46,7 +46,7 @@ class Superseded : public RowAdaptor<Scorer> {
   static constexpr std::string_view name = "superseded";
 
   /// Throws std::invalid_argument unless groups is 1 or keys.kv_heads, 0 < threshold <= 1 and
-  /// 0 <= penalty <= 40.
+  /// 0 <= penalty <= 20.
   Superseded(const Config& config, const ScoreShape& shape)
       : Adaptor(config.score, shape),
         heads_(config.keys.kv_heads / shape.groups),
@@ -126,8 +126,8 @@ class Superseded : public RowAdaptor<Scorer> {
   [[nodiscard]] static const Config& checked(const Config& config, const ScoreShape& shape) {
     detail::require(config.threshold > 0.0f && config.threshold <= 1.0f, "threshold",
                     config.threshold, "choose a cosine above 0 and at most 1");
-    detail::require(config.penalty >= 0.0f && config.penalty <= 40.0f, "penalty", config.penalty,
-                    "choose 0 to 40: more would leave no score");
+    detail::require(config.penalty >= 0.0f && config.penalty <= 20.0f, "penalty", config.penalty,
+                    "choose 0 to 20: more would leave no score");
     detail::require(shape.groups == 1 || shape.groups == config.keys.kv_heads, "groups",
                     shape.groups, "choose 1 or keys.kv_heads");
     return config;
