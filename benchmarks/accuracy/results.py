@@ -31,7 +31,10 @@ def read(path):
         if WHOLE in cells:
             whole[setting["task"]] = share(cells.pop(WHOLE))
         if cells:
-            terms[setting["pinned"], setting["budget"]][setting["task"]] = cells
+            tasks = terms[setting["pinned"], setting["budget"]]
+            if setting["task"] in tasks:
+                raise SystemExit(f"{path}: several models or sizes of {setting['task']}; give one")
+            tasks[setting["task"]] = cells
     return dict(sorted(terms.items())), whole
 
 
@@ -58,14 +61,16 @@ def policies_of(terms):
     return sorted(names, key=lambda policy: (policy not in ORACLES, standing(policy), policy))
 
 
-def shown(column, policy):
-    """In percent; the best that is no oracle in bold."""
-    value = column.get(policy)
-    if value is None:
-        return "–"
-    text = f"{100 * value:.1f}"
-    others = [each for name, each in column.items() if name not in ORACLES and each is not None]
-    return f"**{text}**" if policy not in ORACLES and value >= max(others) else text
+def percent(value):
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def shown(column, policy, is_ranked=True):
+    """In percent; in a ranked column the best that is no oracle in bold."""
+    text = percent(column.get(policy))
+    best = max((each for name, each in column.items() if name not in ORACLES and each is not None),
+               default=None)
+    return f"**{text}**" if is_ranked and policy not in ORACLES and text == percent(best) else text
 
 
 def table(headings, rows):
@@ -87,9 +92,9 @@ def by_task(terms, key, whole):
     columns = {task: {policy: share(cell) for policy, cell in cells.items()}
                for task, cells in tasks.items()}
     headings = [task if task in ranked(tasks) else f"{task} †" for task in columns]
-    rows = [("whole cache", [f"{100 * whole[task]:.1f}" if task in whole else "–"
-                             for task in columns])]
-    rows += [(policy, [shown(column, policy) for column in columns.values()])
+    rows = [("whole cache", [percent(whole.get(task)) for task in columns])]
+    rows += [(policy, [shown(column, policy, task in ranked(tasks))
+                       for task, column in columns.items()])
              for policy in policies_of({key: tasks})]
     return table(headings, rows)
 
