@@ -4,8 +4,8 @@
 usage: results.py SUMMARY.json [--picture FILE.svg] [--bright POLICY,...]
 
 SUMMARY.json: of accuracy table --against POLICY --json SUMMARY.json. Means are over the tasks that
-are ranked at a budget: where the better oracle has at least 97% of answers right. --bright: policies
-that the picture names; the others are grey. The picture needs matplotlib.
+its comparisons rank at a budget. --bright: policies that the picture names; the others are grey. The
+picture needs matplotlib.
 """
 
 import argparse
@@ -15,7 +15,8 @@ import pathlib
 
 ORACLES = ("oracle", "attention-oracle")
 WHOLE = "none"
-LEAST_OF_ORACLE = 0.97
+GREY = "#777777"
+PALETTE = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#7b68d8", "#56b4e9"]
 
 
 def share(cell):
@@ -25,8 +26,11 @@ def share(cell):
 
 def read(path):
     """{(pinned, budget): {task: {policy: cell}}}, and the whole cache's {task: share}."""
+    summary = json.loads(pathlib.Path(path).read_text())
+    if "against" not in summary:
+        raise SystemExit(f"{path}: has no comparisons; make it with --against POLICY")
     terms, whole = collections.defaultdict(dict), {}
-    for setting in json.loads(pathlib.Path(path).read_text())["settings"]:
+    for setting in summary["settings"]:
         cells = {cell["policy"]: cell for cell in setting["policies"]}
         if WHOLE in cells:
             whole[setting["task"]] = share(cells.pop(WHOLE))
@@ -39,9 +43,10 @@ def read(path):
 
 
 def ranked(tasks):
-    def best(cells):
-        return max((share(cells[oracle]) for oracle in ORACLES if oracle in cells), default=0)
-    return {task: cells for task, cells in tasks.items() if best(cells) >= LEAST_OF_ORACLE}
+    def is_ranked(cells):
+        verdicts = {cell["comparison"]["verdict"] for cell in cells.values() if "comparison" in cell}
+        return bool(verdicts) and "not ranked" not in verdicts
+    return {task: cells for task, cells in tasks.items() if is_ranked(cells)}
 
 
 def mean(tasks, policy):
@@ -99,6 +104,32 @@ def by_task(terms, key, whole):
     return table(headings, rows)
 
 
+def look_of(policy, bright):
+    if policy in bright:
+        return {"color": PALETTE[bright.index(policy) % len(PALETTE)], "linewidth": 2, "marker": "o",
+                "label": policy, "zorder": 3}
+    if policy == ORACLES[1]:
+        return {"color": GREY, "linestyle": ":", "label": policy, "zorder": 2}
+    return {"color": "#999999", "linewidth": 0.7, "zorder": 1}
+
+
+def draw_panel(axis, terms, pinned, bright):
+    for policy in reversed(policies_of(terms)):
+        if policy == ORACLES[0]:
+            continue
+        points = [(budget, mean(ranked(tasks), policy))
+                  for (pin, budget), tasks in terms.items() if pin == pinned]
+        points = [(budget, 100 * value) for budget, value in points if value is not None]
+        if points:
+            axis.plot(*zip(*points), **look_of(policy, bright))
+    axis.set_title("prompt pinned" if pinned else "prompt not pinned", color=GREY)
+    axis.set_xlabel("budget (% of a problem's tokens)", color=GREY)
+    axis.tick_params(colors=GREY)
+    axis.spines[:].set_color("#99999988")
+    axis.grid(color="#99999944")
+    axis.set_facecolor("none")
+
+
 def draw(terms, path, bright):
     import matplotlib
     matplotlib.use("svg")
@@ -107,31 +138,11 @@ def draw(terms, path, bright):
     pins = sorted({pinned for pinned, _ in terms})
     figure, axes = pyplot.subplots(1, len(pins), figsize=(4.6 * len(pins) + 1.6, 4), sharey=True,
                                    squeeze=False)
-    palette = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#7b68d8", "#56b4e9"]
     for axis, pinned in zip(axes[0], pins):
-        for policy in reversed(policies_of(terms)):
-            points = [(budget, mean(ranked(tasks), policy))
-                      for (pin, budget), tasks in terms.items() if pin == pinned]
-            points = [(budget, 100 * value) for budget, value in points if value is not None]
-            look = {"color": "#999999", "linewidth": 0.7, "zorder": 1}
-            if policy in bright:
-                look = {"color": palette[bright.index(policy) % len(palette)], "linewidth": 2,
-                        "marker": "o", "label": policy, "zorder": 3}
-            elif policy == ORACLES[1]:
-                look = {"color": "#777777", "linestyle": ":", "label": policy, "zorder": 2}
-            elif policy in ORACLES:
-                continue
-            axis.plot(*zip(*points), **look) if points else None
-        axis.set_title("prompt pinned" if pinned else "prompt not pinned", color="#777777")
-        axis.set_xlabel("budget (% of a problem's tokens)", color="#777777")
-        axis.tick_params(colors="#777777")
-        axis.spines[:].set_color("#99999988")
-        axis.grid(color="#99999944")
-        axis.set_facecolor("none")
-    axes[0][0].set_ylabel("answers right (%), mean of tasks", color="#777777")
+        draw_panel(axis, terms, pinned, bright)
+    axes[0][0].set_ylabel("answers right (%), mean of tasks", color=GREY)
     handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles[::-1], labels[::-1], loc="center right", frameon=False,
-                  labelcolor="#777777")
+    figure.legend(handles[::-1], labels[::-1], loc="center right", frameon=False, labelcolor=GREY)
     figure.tight_layout(rect=(0, 0, 0.83, 1))
     figure.savefig(path, transparent=True, metadata={"Date": None})
 
