@@ -106,7 +106,6 @@ class Sequence {
     for (std::size_t group = 0; group < shape.groups; ++group) {
       if constexpr (lethe::detail::ReadsCache<Scorer>) scorer_.read(cache_, 0, group, positions_);
       for (const float score : scorer_.score(0, group, positions_, scratch_)) {
-        // Any NaN is as good as another.
         if (!lethe::is_finite(score)) std::exit(EXIT_FAILURE);
         fold(std::bit_cast<std::uint32_t>(score));
       }

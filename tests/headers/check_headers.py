@@ -5,8 +5,8 @@ each compiles alone, twice in one unit.
 usage: check_headers.py {list|levels|umbrella} SOURCE_DIR
        check_headers.py alone SOURCE_DIR COMPILER [precompiled]
 
-precompiled: with all standard headers precompiled, in a quarter of the time. A header that lacks one
-of them is found with another compiler, without this.
+precompiled: with all standard headers precompiled, which is faster. A header that lacks one of them
+is found with another compiler, without this.
 """
 
 import fnmatch

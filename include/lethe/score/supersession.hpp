@@ -86,7 +86,7 @@ class Superseded : public RowAdaptor<Scorer> {
     const std::span<const float> nearest = this->row_of(layer, group);
     for (std::size_t i = 0; i < positions.size(); ++i) {
       const float repeated = nearest[i] >= threshold_ ? superseded_share : 1.0f;
-      const float resembled = exact_exp(LETHE_PRODUCT(slope_, nearest[i]));
+      const float resembled = exact_exp(slope_ * nearest[i]);
       scratch[i] = scores[i] * (repeated * resembled);
     }
     return scratch.first(positions.size());
