@@ -1,7 +1,6 @@
 /// State as bytes: one function lists an object's members for writing and for reading.
 #pragma once
 
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>

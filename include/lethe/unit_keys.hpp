@@ -1,11 +1,9 @@
 /// Keys as scores compare them: rotation undone, each head brought to length 1.
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
-#include <cstdint>
 #include <span>
 #include <vector>
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Checks the public headers: the list in cmake/headers.cmake, the levels, the umbrella, and that
-each compiles alone, twice in one unit.
+"""Checks the public headers: the list in cmake/headers.cmake, the levels, the umbrella, that each
+includes the standard headers whose names it uses and no others, and that each compiles alone, twice
+in one unit.
 
-usage: check_headers.py {list|levels|umbrella} SOURCE_DIR
-       check_headers.py alone SOURCE_DIR COMPILER [precompiled]
+usage: check_headers.py {list|levels|umbrella|standard} SOURCE_DIR
+       check_headers.py alone SOURCE_DIR COMPILER
 
-precompiled: with all standard headers precompiled, which is faster. A header that lacks one of them
-is found with another compiler, without this.
+alone has all standard headers precompiled, for speed: one that is lacking is found by standard.
 """
 
 import fnmatch
@@ -16,6 +16,32 @@ import subprocess
 import sys
 import tempfile
 
+# The names of namespace std that the headers use, by the header that gives them.
+STANDARD = {
+    "algorithm": """adjacent_find all_of clamp copy copy_n count_if equal fill fill_n find find_if_not
+                    is_sorted lower_bound max max_element min min_element nth_element sort""",
+    "array": "array",
+    "bit": "bit_cast bit_width popcount",
+    "cmath": "ceil exp fabs floor frexp ldexp log nextafter pow sqrt tanh",
+    "concepts": "constructible_from convertible_to copyable invocable same_as",
+    "cstddef": "byte ptrdiff_t size_t",
+    "cstdint": "int32_t int64_t uint16_t uint32_t uint64_t uint8_t",
+    "cstdio": "fprintf",
+    "cstdlib": "abort",
+    "cstring": "memcpy memmove",
+    "ctime": "timespec timespec_get",
+    "limits": "numeric_limits",
+    "numeric": "iota",
+    "span": "as_bytes span",
+    "stdexcept": "invalid_argument length_error logic_error",
+    "string": "string to_string",
+    "string_view": "string_view",
+    "type_traits": "conditional_t is_const_v is_same_v is_trivially_copyable_v remove_cvref_t",
+    "utility": "move",
+    "vector": "vector",
+}
+HEADER_OF = {name: header for header, names in STANDARD.items() for name in names.split()}
+MACROS = {"assert": "cassert"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', re.M)
 
 
@@ -86,6 +112,25 @@ def check_umbrella(root):
         yield f"{header}: not reached from lethe/lethe.hpp"
 
 
+def used_names(text):
+    """Names of namespace std, and macros of standard headers, outside comments and strings."""
+    code = re.sub(r'//[^\n]*|"(?:[^"\\\n]|\\.)*"', "", text)
+    macros = {name for name in MACROS if re.search(rf"(?<![\w:]){name}\(", code)}
+    return set(re.findall(r"\bstd::(\w+)", code)) | macros
+
+
+def check_standard(root):
+    for header in sorted(headers_on_disk(root)):
+        names = used_names((root / "include" / header).read_text())
+        homes = HEADER_OF | MACROS
+        yield from (f"{header}: std::{name} is not in check_headers.py's STANDARD"
+                    for name in sorted(names - homes.keys()))
+        needed = {homes[name] for name in names & homes.keys()}
+        included = {name for name in includes(root, header) if not name.startswith("lethe/")}
+        yield from (f"{header}: lacks <{name}>" for name in sorted(needed - included))
+        yield from (f"{header}: does not use <{name}>" for name in sorted(included - needed))
+
+
 def precompile(root, command, folder):
     """Options that have the standard headers of all headers at hand."""
     names = {name for header in headers_on_disk(root) for name in includes(root, header)}
@@ -96,11 +141,10 @@ def precompile(root, command, folder):
     return ["-include", str(standard)]
 
 
-def check_alone(root, compiler, precompiled=None):
+def check_alone(root, compiler):
     command = [compiler, "-std=c++20", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
     with tempfile.TemporaryDirectory() as folder:
-        options = precompile(root, command, pathlib.Path(folder)) if precompiled else []
-        command += [*options, "-fsyntax-only", "-I", str(root / "include"), "-x", "c++", "-"]
+        command += [*precompile(root, command, pathlib.Path(folder)), "-fsyntax-only", "-I", str(root / "include"), "-x", "c++", "-"]
         for header in sorted(headers_on_disk(root)):
             unit = f"#include <{header}>\n" * 2
             compiled = subprocess.run(command, input=unit, text=True, stderr=subprocess.PIPE)
@@ -110,9 +154,9 @@ def check_alone(root, compiler, precompiled=None):
 
 def main():
     checks = {"list": check_list, "levels": check_levels, "umbrella": check_umbrella,
-              "alone": check_alone}
+              "standard": check_standard, "alone": check_alone}
     name, *arguments = sys.argv[1:] or [""]
-    if name not in checks or len(arguments) not in ((2, 3) if name == "alone" else (1,)):
+    if name not in checks or len(arguments) != (2 if name == "alone" else 1):
         sys.exit(__doc__)
     problems = list(checks[name](pathlib.Path(arguments[0]), *arguments[1:]))
     for problem in problems:

@@ -1,7 +1,6 @@
 /// A cache in blocks of tokens, found through a block table for each layer.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
