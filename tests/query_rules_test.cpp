@@ -58,15 +58,15 @@ struct Turns {
     return row;
   }
   /// The mean over distances of what `turned` gives.
-  [[nodiscard]] Row mean_turned(const Row& row, const std::vector<double>& distances) const {
-    Row mean(row.size(), 0.0);
-    for (const double distance : distances) {
-      const Row one = turned(row, distance);
-      for (std::size_t c = 0; c < row.size(); ++c) {
-        mean[c] += one[c] / static_cast<double>(distances.size());
-      }
+  [[nodiscard]] Row mean_turned(Row row, const std::vector<double>& distances) const {
+    for (std::size_t f = 0; f < each.size(); ++f) {
+      Factor sum = 0;
+      for (const double distance : distances) sum += std::polar(1.0, angle(f, distance));
+      const Factor product = pair(row, f) * sum / static_cast<double>(distances.size());
+      row[x(f)] = product.real();
+      row[y(f)] = product.imag();
     }
-    return mean;
+    return row;
   }
 };
 
