@@ -457,11 +457,11 @@ TEST_CASE("the real model is compared", "[commands]") {
   const Workplace place;
   const Outcome outcome =
       place.run("compare -m '" LETHE_MODEL_FILE
-                "' -n 96 --budget 96 --policy lethe --report r.html --json r.json");
+                "' -n 40 --budget 40 --policy lethe --report r.html --json r.json");
   INFO(outcome.errors);
   REQUIRE(outcome.status == 0);
   const json results = place.read_json("r.json");
-  check_comparison(results, 2, 96);
+  check_comparison(results, 2, 40);
   const json& run = results.at("runs").at(1);
   CHECK(run.at("rounds").at("pruned") > 0);
   CHECK(run.at("fidelity").at("overall").at("mean_divergence") > 0.0);
