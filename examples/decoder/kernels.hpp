@@ -56,6 +56,11 @@ void silu_multiply(float* gate, const float* up, std::size_t count) noexcept;
 /// @param count a multiple of 32
 void store_row(CacheType type, const float* values, std::size_t count, std::byte* row) noexcept;
 
+/// Reads the first out.size() numbers of a row that store_row wrote.
+/// @param channels of the row: store_row's count
+void load_row(CacheType type, const std::byte* row, std::size_t channels,
+              std::span<float> out) noexcept;
+
 inline constexpr std::size_t max_head_dim = 256;  ///< most channels of a head, padding included
 
 /// One query's share of an attention item.

@@ -243,6 +243,30 @@ void attend(const AttentionChunk& chunk, std::span<AttentionRow> rows) {
   }
 }
 
+template <CacheType Type>
+void load_typed(const std::byte* row, std::size_t channels, std::span<float> out) {
+  constexpr std::size_t lanes = hn::MaxLanes(DF());
+  const std::size_t whole = out.size() / hn::Lanes(DF()) * hn::Lanes(DF());
+  for (std::size_t i = 0; i < whole; i += hn::Lanes(DF())) {
+    hn::StoreU(load_channels<Type>(row, channels, i), DF(), out.data() + i);
+  }
+  if (whole == out.size()) return;
+  HWY_ALIGN float rest[lanes];
+  hn::Store(load_channels<Type>(row, channels, whole), DF(), rest);
+  std::copy_n(rest, out.size() - whole, out.data() + whole);
+}
+
+void load_row(CacheType type, const std::byte* row, std::size_t channels, std::span<float> out) {
+  switch (type) {
+    case CacheType::f32:
+      return load_typed<CacheType::f32>(row, channels, out);
+    case CacheType::f16:
+      return load_typed<CacheType::f16>(row, channels, out);
+    case CacheType::q8_0:
+      return load_typed<CacheType::q8_0>(row, channels, out);
+  }
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace decoder::kernels
 HWY_AFTER_NAMESPACE();
@@ -251,9 +275,15 @@ HWY_AFTER_NAMESPACE();
 namespace decoder::kernels {
 
 HWY_EXPORT(attend);
+HWY_EXPORT(load_row);
 
 void attend(const AttentionChunk& chunk, std::span<AttentionRow> rows) noexcept {
   HWY_DYNAMIC_DISPATCH(attend)(chunk, rows);
+}
+
+void load_row(CacheType type, const std::byte* row, std::size_t channels,
+              std::span<float> out) noexcept {
+  HWY_DYNAMIC_DISPATCH(load_row)(type, row, channels, out);
 }
 
 }  // namespace decoder::kernels

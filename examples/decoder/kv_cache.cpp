@@ -10,8 +10,6 @@
 #include <string>
 #include <utility>
 
-#include <lethe/numeric.hpp>
-
 #include "error.hpp"
 #include "kernels.hpp"
 #include "round_up.hpp"
@@ -46,25 +44,6 @@ std::byte* reserve(std::size_t bytes, std::size_t capacity) {
   madvise(memory, bytes, MADV_NOHUGEPAGE);
 #endif
   return static_cast<std::byte*>(memory);
-}
-
-float half_at(const std::byte* from) noexcept {
-  lethe::Half value;
-  std::memcpy(&value.bits, from, sizeof value.bits);
-  return lethe::to_float(value);
-}
-
-// One stored number; the scales of q8_0 lie behind the row's `channels` bytes.
-float number_at(CacheType type, const std::byte* row, std::size_t channels,
-                std::size_t c) noexcept {
-  if (type == CacheType::f16) return half_at(row + 2 * c);
-  if (type == CacheType::q8_0) {
-    return static_cast<float>(static_cast<std::int8_t>(row[c])) *
-           half_at(row + channels + c / 32 * 2);
-  }
-  float value = 0;
-  std::memcpy(&value, row + 4 * c, sizeof value);
-  return value;
 }
 
 }  // namespace
@@ -183,9 +162,9 @@ void KVCache::store(std::size_t layer, std::size_t head, std::size_t slot, const
 }
 
 void KVCache::read(const std::byte* rows, std::size_t first, std::span<float> out) const noexcept {
-  for (std::size_t i = 0; i < out.size(); ++i) {
-    const std::byte* row = rows + (first + i / head_dim_) * row_bytes_;
-    out[i] = number_at(type_, row, channels_, i % head_dim_);
+  const std::byte* row = rows + first * row_bytes_;
+  for (std::size_t i = 0; i < out.size(); i += head_dim_, row += row_bytes_) {
+    kernels::load_row(type_, row, channels_, out.subspan(i, head_dim_));
   }
 }
 

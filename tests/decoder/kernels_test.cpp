@@ -283,6 +283,27 @@ TEST_CASE("attention to a chunk agrees with double arithmetic, on every instruct
   });
 }
 
+TEST_CASE("a stored row is read back, as many channels as asked for, on every instruction set") {
+  for (const CacheType type : {CacheType::f32, CacheType::f16, CacheType::q8_0}) {
+    const Strip strip(type, 2, 96, 7);
+    for_each_instruction_set([&] {
+      for (const std::size_t count :
+           {std::size_t{1}, std::size_t{33}, std::size_t{80}, std::size_t{96}}) {
+        CAPTURE(name(type), count);
+        std::vector<float> out(97, -100.0f);
+        kernels::load_row(type, &strip.bytes[strip.row_bytes], 96, std::span(out).first(count));
+        // The scales of q8_0 are halves.
+        const double tolerance = type == CacheType::q8_0 ? 5e-3 : 0.0;
+        for (std::size_t c = 0; c < count; ++c) {
+          REQUIRE(std::abs(double{out[c]} - strip.values[1][c]) <= tolerance);
+        }
+        REQUIRE(std::all_of(out.begin() + static_cast<std::ptrdiff_t>(count), out.end(),
+                            [](float untouched) { return untouched == -100.0f; }));
+      }
+    });
+  }
+}
+
 TEST_CASE("half precision: every number survives, and rounding is to the nearest") {
   for (std::uint32_t bits = 0; bits < 0x10000; ++bits) {
     const auto half = static_cast<std::uint16_t>(bits);
