@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "lethe/cache_view.hpp"
+#include "lethe/head_rows.hpp"
 #include "lethe/rotation.hpp"
 
 namespace lethe {
@@ -108,10 +109,7 @@ class UnitKeys {
   /// A key of zeros stays one: it is near no other.
   LETHE_EXACT static void normalise(std::span<float> key) {
     LETHE_EXACT_BODY
-    double sum = 0;
-    for (const float channel : key) {
-      sum = sum + static_cast<double>(channel) * static_cast<double>(channel);
-    }
+    const double sum = detail::dot(key, key);
     const float factor = sum > 0 ? static_cast<float>(1.0 / std::sqrt(sum)) : 0.0f;
     detail::scale(key, factor);
   }
