@@ -137,7 +137,9 @@ void add_selection(CLI::App& app, RunOptions& options, CLI::Option* quick) {
     return app.add_option(option, values, what)->delimiter(',')->capture_default_str();
   };
   quick->excludes(several("--task", selection.tasks, "Tasks"));
-  quick->excludes(several("--policy", selection.policies, "Policies; the whole cache always runs"));
+  quick->excludes(
+      several("--policy", selection.policies,
+              "Policies, settings as in lethe:decay=0.95; the whole cache always runs"));
   quick->excludes(several("-b,--budget", selection.budgets,
                           "Percent of a problem's symbols that a layer may hold"));
   quick->excludes(app.add_option("--pin", options.pin, "Whether the prompt is pinned")

@@ -55,13 +55,16 @@ void add(CLI::App& app, OutputOptions& options) {
   app.add_option("--json", options.json, "Write the same figures to this file as JSON");
 }
 
+constexpr const char* policy_hint = "; settings follow the name: lethe:decay=0.95:segments=32";
+
 void add_policy(CLI::App& app, std::string& policy) {
-  app.add_option("--policy", policy, "What prunes the cache: " + policy_list())
+  app.add_option("--policy", policy, "What prunes the cache: " + policy_list() + policy_hint)
       ->capture_default_str();
 }
 
 void add_policies(CLI::App& app, std::vector<std::string>& policies) {
-  app.add_option("--policy", policies, "What prunes the cache, several by commas: " + policy_list())
+  app.add_option("--policy", policies,
+                 "What prunes the cache, several by commas: " + policy_list() + policy_hint)
       ->delimiter(',')
       ->capture_default_str();
 }

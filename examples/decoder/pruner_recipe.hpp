@@ -9,7 +9,9 @@
 #include <lethe/query_statistics.hpp>
 #include <lethe/unit_keys.hpp>
 #include <span>
+#include <string_view>
 
+#include "policy_spec.hpp"
 #include "pruners.hpp"
 
 namespace decoder {
@@ -18,9 +20,19 @@ namespace decoder {
 struct Recipe {
   const PolicyOptions& options;
   const ModelConfig& model;
+  PolicySpec& spec;
+
+  /// Sets a number where the user gave that setting.
+  template <class Number>
+  const Recipe& set(std::string_view setting, Number& number) const {
+    spec.set(setting, number);
+    return *this;
+  }
 
   [[nodiscard]] lethe::PrunerConfig config() const {
-    return {.layers = model.layers, .capacity = options.budget};
+    lethe::PrunerConfig config{.layers = model.layers, .capacity = options.budget};
+    set("slack_ratio", config.slack_ratio).set("max_lost_mass", config.max_lost_mass);
+    return config;
   }
 
   /// Each KV head keeps a set of its own.

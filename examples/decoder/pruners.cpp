@@ -31,17 +31,25 @@ const std::vector<PolicyEntry>& entries() {
 }
 
 /// Throws Error for an unknown policy.
-const PolicyEntry& entry_of(std::string_view policy) {
+const PolicyEntry& entry_of(const PolicySpec& policy) {
   for (const PolicyEntry& each : entries()) {
-    if (each.name.name == policy) return each;
+    if (each.name.name == policy.name()) return each;
   }
-  throw Error("--policy " + one_line(policy) + ": unknown; choose " + policy_list());
+  throw Error("--policy " + one_line(policy.name()) + ": unknown; choose " + policy_list());
 }
 
 /// The oracle where it is told what comes, which no command line does.
-auto maker_of(std::string_view name, const PolicyOptions& options) {
-  const bool is_oracle = name == "oracle" && options.future_looks != nullptr;
-  return is_oracle ? make_oracle : entry_of(name).make;
+auto maker_of(const PolicySpec& policy, const PolicyOptions& options) {
+  const bool is_oracle = policy.name() == "oracle" && options.future_looks != nullptr;
+  return is_oracle ? make_oracle : entry_of(policy).make;
+}
+
+[[noreturn]] void refuse(const PolicySpec& policy, const PolicyOptions& options,
+                         const std::string& reason) {
+  throw Error("policy " + one_line(policy.text()) + " cannot work with a budget of " +
+              std::to_string(options.budget) + " tokens, " + std::to_string(options.pinned) +
+              " of them pinned: give a larger budget" +
+              (policy.has_settings() ? " or other settings" : "") + " (" + reason + ")");
 }
 
 }  // namespace
@@ -63,19 +71,21 @@ std::string policy_list() {
 }
 
 std::string policy_label(std::string_view policy) {
-  return std::string(entry_of(policy).name.label);
+  const PolicySpec spec(policy);
+  return std::string(entry_of(spec).name.label) + spec.note();
 }
 
-Pruner make_pruner(std::string_view name, const PolicyOptions& options, const ModelConfig& model) {
-  const auto maker = maker_of(name, options);
+Pruner make_pruner(std::string_view policy, const PolicyOptions& options,
+                   const ModelConfig& model) {
+  PolicySpec spec(policy);
+  const auto maker = maker_of(spec, options);
   try {
-    Pruner pruner = maker({options, model});
+    Pruner pruner = maker({options, model, spec});
+    spec.check_known();
     pruner.pin(options.pinned);
     return pruner;
   } catch (const std::invalid_argument& error) {
-    throw Error("policy " + std::string(name) + " cannot work with a budget of " +
-                std::to_string(options.budget) + " tokens, " + std::to_string(options.pinned) +
-                " of them pinned: give a larger budget (" + error.what() + ")");
+    refuse(spec, options, error.what());
   }
 }
 

@@ -41,14 +41,16 @@ struct NamedPolicy {
 /// Returns their names as a sentence lists them.
 [[nodiscard]] std::string policy_list();
 
-/// Returns "Whole cache", "Lethe", "H2O", ...
+/// Returns "Whole cache", "Lethe", "H2O (recent_ratio=0.3)", ...
+/// @param policy a name, and after it settings: "h2o:recent_ratio=0.3"
 /// @throws Error for an unknown policy, listing the known ones
 std::string policy_label(std::string_view policy);
 
 /// Makes a policy for one sequence; also "oracle", when it is told what comes.
-/// @throws Error for an unknown name, listing the known ones, and for a budget that cannot hold
-///         the protected tokens
-[[nodiscard]] Pruner make_pruner(std::string_view name, const PolicyOptions& options,
+/// @param policy as policy_label's
+/// @throws Error for an unknown name or setting, listing the known ones, and for a budget that
+///         cannot hold the protected tokens
+[[nodiscard]] Pruner make_pruner(std::string_view policy, const PolicyOptions& options,
                                  const ModelConfig& model);
 
 }  // namespace decoder

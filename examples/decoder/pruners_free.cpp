@@ -7,15 +7,21 @@ namespace {
 
 namespace policies = lethe::policies;
 
-Pruner make_random(const Recipe& recipe) {
-  const std::size_t recent = recipe.window(lethe::RandomAttentionConfig{}.recent_tokens);
-  return Pruner(policies::RandomAttention(recipe.config_by_head(),
-                                          {.recent_tokens = recent, .seed = recipe.options.seed}));
+Pruner make_streaming(const Recipe& recipe) {
+  lethe::StreamingLLMConfig config;
+  recipe.set("first_tokens", config.first_tokens);
+  return Pruner(policies::StreamingLLM(recipe.config(), config));
 }
 
-constexpr std::array entries{
-    PolicyEntry{{"streaming", "StreamingLLM"}, make<policies::StreamingLLM>},
-    PolicyEntry{{"random", "Random"}, make_random}};
+Pruner make_random(const Recipe& recipe) {
+  lethe::RandomAttentionConfig config{.seed = recipe.options.seed};
+  config.recent_tokens = recipe.window(config.recent_tokens);
+  recipe.set("recent_tokens", config.recent_tokens);
+  return Pruner(policies::RandomAttention(recipe.config_by_head(), config));
+}
+
+constexpr std::array entries{PolicyEntry{{"streaming", "StreamingLLM"}, make_streaming},
+                             PolicyEntry{{"random", "Random"}, make_random}};
 
 }  // namespace
 

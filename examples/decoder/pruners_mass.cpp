@@ -7,21 +7,51 @@ namespace {
 
 namespace policies = lethe::policies;
 
+Pruner make_lethe(const Recipe& recipe) {
+  lethe::PrunerConfig pruner = recipe.config();
+  lethe::LetheConfig config;
+  recipe.set("decay", config.decay)
+      .set("sparsity_ratio", config.sparsity_ratio)
+      .set("recent_ratio", config.recent_ratio)
+      .set("first_tokens", config.first_tokens)
+      .set("segments", config.segments)
+      .set("first_threshold", config.first_threshold)
+      .set("round_interval", pruner.round_interval);
+  return Pruner(policies::Lethe(pruner, config));
+}
+
+/// H2O and its variant without the advantage of old tokens.
+template <class Policy, class Config>
+Pruner make_half_recent(const Recipe& recipe) {
+  Config config;
+  recipe.set("recent_ratio", config.recent_ratio);
+  return Pruner(Policy(recipe.config(), config));
+}
+
 Pruner make_inertiakv(const Recipe& recipe) {
-  const std::size_t recent = recipe.window(lethe::InertiaKVConfig{}.recent_tokens);
-  return Pruner(policies::InertiaKV(recipe.config(), {.recent_tokens = recent}));
+  lethe::InertiaKVConfig config;
+  config.recent_tokens = recipe.window(config.recent_tokens);
+  recipe.set("decay", config.decay).set("recent_tokens", config.recent_tokens);
+  return Pruner(policies::InertiaKV(recipe.config(), config));
 }
 
 Pruner make_supersession(const Recipe& recipe) {
-  return Pruner(policies::Supersession(recipe.config(), {.keys = recipe.keys()}));
+  lethe::SupersessionConfig config{.keys = recipe.keys()};
+  recipe.set("threshold", config.threshold)
+      .set("penalty", config.penalty)
+      .set("decay", config.decay)
+      .set("recent_ratio", config.recent_ratio)
+      .set("first_tokens", config.first_tokens);
+  return Pruner(policies::Supersession(recipe.config(), config));
 }
 
 constexpr std::array entries{
-    PolicyEntry{{"lethe", "Lethe"}, make<policies::Lethe>},
-    PolicyEntry{{"h2o", "H2O"}, make<policies::H2O>},
+    PolicyEntry{{"lethe", "Lethe"}, make_lethe},
+    PolicyEntry{{"h2o", "H2O"}, make_half_recent<policies::H2O, lethe::H2OConfig>},
     PolicyEntry{{"supersession", "Supersession"}, make_supersession},
     PolicyEntry{{"inertiakv", "InertiaKV"}, make_inertiakv},
-    PolicyEntry{{"mass-per-age", "Mass over age"}, make<policies::MassPerAge>}};
+    PolicyEntry{{"mass-per-age", "Mass over age"},
+                make_half_recent<policies::MassPerAge, lethe::MassPerAgeConfig>}};
 
 }  // namespace
 

@@ -7,13 +7,26 @@ namespace {
 
 namespace policies = lethe::policies;
 
+void set_own(const Recipe& recipe, lethe::ExpectedAttentionConfig& config) {
+  recipe.set("first_tokens", config.first_tokens)
+      .set("horizon", config.horizon)
+      .set("epsilon", config.epsilon);
+}
+void set_own(const Recipe& recipe, lethe::TriAttentionConfig& config) {
+  recipe.set("offsets", config.offsets);
+}
+void set_own(const Recipe& recipe, lethe::CapKVConfig& config) {
+  recipe.set("sharpness", config.sharpness);
+}
+
 /// Each KV head keeps a set of its own, as published.
 template <class Policy, class Config>
 Pruner make_by_head(const Recipe& recipe) {
-  return Pruner(Policy(recipe.config_by_head(),
-                       Config{.heads = recipe.heads(),
-                              .queries = recipe.queries(),
-                              .recent_tokens = recipe.window(Config{}.recent_tokens)}));
+  Config config{.heads = recipe.heads(), .queries = recipe.queries()};
+  config.recent_tokens = recipe.window(config.recent_tokens);
+  recipe.set("recent_tokens", config.recent_tokens);
+  set_own(recipe, config);
+  return Pruner(Policy(recipe.config_by_head(), config));
 }
 
 constexpr std::array entries{

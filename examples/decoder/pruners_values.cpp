@@ -22,16 +22,20 @@ Pruner make_longflow(const Recipe& recipe) {
 Pruner make_lava(const Recipe& recipe) {
   const lethe::PrunerConfig config = recipe.config_of_groups();
   const std::size_t kept = lethe::kept_at_bound(config.slack_ratio, config.capacity);
-  return Pruner(policies::LAVa(config, {.heads = recipe.heads(),
-                                        .total = config.layers * kept,
-                                        .window = recipe.window(lethe::LAVaConfig{}.window)}));
+  lethe::LAVaConfig own{.heads = recipe.heads(), .total = config.layers * kept};
+  own.window = recipe.window(own.window);
+  recipe.set("window", own.window).set("pool", own.pool);
+  return Pruner(policies::LAVa(config, own));
 }
 
 Pruner make_vase(const Recipe& recipe) {
-  const std::size_t window = recipe.window(lethe::VaSEConfig{}.window);
-  return Pruner(
-      policies::VaSE(recipe.config_by_head(),
-                     {.heads = recipe.heads(), .window = window, .seed = recipe.options.seed}));
+  lethe::VaSEConfig config{.heads = recipe.heads(), .seed = recipe.options.seed};
+  config.window = recipe.window(config.window);
+  recipe.set("first_tokens", config.first_tokens)
+      .set("window", config.window)
+      .set("pool", config.pool)
+      .set("wide_share", config.wide_share);
+  return Pruner(policies::VaSE(recipe.config_by_head(), config));
 }
 
 /// The output projections of all layers as floats; copies share them.
@@ -63,10 +67,18 @@ Projections read_projections(const Recipe& recipe) {
 struct CriticalKV : private Projections, public policies::CriticalKV {
   CriticalKV(const Recipe& recipe, Projections own)
       : Projections(std::move(own)),
-        policies::CriticalKV(recipe.config_by_head(),
-                             {.heads = recipe.heads(),
-                              .output = output,
-                              .window = recipe.window(lethe::CriticalKVConfig{}.window)}) {}
+        policies::CriticalKV(recipe.config_by_head(), config_of(recipe, output)) {}
+
+  static lethe::CriticalKVConfig config_of(const Recipe& recipe,
+                                           const lethe::OutputProjection& output) {
+    lethe::CriticalKVConfig config{.heads = recipe.heads(), .output = output};
+    config.window = recipe.window(config.window);
+    recipe.set("window", config.window)
+        .set("pool", config.pool)
+        .set("epsilon", config.epsilon)
+        .set("first_share", config.first_share);
+    return config;
+  }
 };
 
 Pruner make_criticalkv(const Recipe& recipe) {

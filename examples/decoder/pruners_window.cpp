@@ -8,82 +8,105 @@ namespace {
 
 namespace policies = lethe::policies;
 
-Pruner make_snapkv(const Recipe& recipe) {
-  const std::size_t window = recipe.window(lethe::SnapKVConfig{}.window);
-  return Pruner(policies::SnapKV(recipe.config(), {.window = window}));
-}
-
-Pruner make_gkv(const Recipe& recipe) {
-  const std::size_t window = recipe.window(lethe::GKVConfig{}.window);
-  return Pruner(policies::GKV(recipe.config(), {.window = window}));
+/// Those whose queries that count are also the recent tokens kept.
+template <class Policy, class Config>
+Pruner make_windowed(const Recipe& recipe) {
+  Config config;
+  config.window = recipe.window(config.window);
+  recipe.set("window", config.window);
+  if constexpr (requires { config.pool; }) recipe.set("pool", config.pool);
+  if constexpr (requires { config.decay; }) recipe.set("decay", config.decay);
+  return Pruner(Policy(recipe.config(), config));
 }
 
 /// The published threshold is of one head's attention, the group's mass the sum of all heads'.
 Pruner make_lazyeviction(const Recipe& recipe) {
-  const lethe::LazyEvictionConfig published;
-  return Pruner(policies::LazyEviction(
-      recipe.config(), {.threshold = published.threshold * static_cast<float>(recipe.model.heads),
-                        .recent_tokens = recipe.window(published.recent_tokens)}));
+  lethe::LazyEvictionConfig config;
+  config.recent_tokens = recipe.window(config.recent_tokens);
+  recipe.set("threshold", config.threshold).set("recent_tokens", config.recent_tokens);
+  config.threshold *= static_cast<float>(recipe.model.heads);
+  return Pruner(policies::LazyEviction(recipe.config(), config));
+}
+
+Pruner make_raas(const Recipe& recipe) {
+  lethe::RaaSConfig config;
+  recipe.set("share", config.share);
+  return Pruner(policies::RaaS(recipe.config(), config));
 }
 
 Pruner make_scissorhands(const Recipe& recipe) {
-  const std::size_t recent = recipe.window(lethe::ScissorhandsConfig{}.recent_tokens);
-  return Pruner(policies::Scissorhands(recipe.config(), {.recent_tokens = recent}));
+  lethe::ScissorhandsConfig config;
+  config.recent_tokens = recipe.window(config.recent_tokens);
+  recipe.set("window", config.window).set("recent_tokens", config.recent_tokens);
+  return Pruner(policies::Scissorhands(recipe.config(), config));
 }
 
 Pruner make_keyformer(const Recipe& recipe) {
-  return Pruner(policies::Keyformer(recipe.config_by_head(), {.seed = recipe.options.seed}));
+  lethe::KeyformerConfig config{.seed = recipe.options.seed};
+  recipe.set("recent_ratio", config.recent_ratio)
+      .set("first_temperature", config.first_temperature)
+      .set("last_temperature", config.last_temperature)
+      .set("rise", config.rise);
+  return Pruner(policies::Keyformer(recipe.config_by_head(), config));
 }
 
 Pruner make_dms(const Recipe& recipe) {
-  const std::size_t window = recipe.window(lethe::DMSConfig{}.window);
-  return Pruner(policies::DMS(recipe.config(), {.window = window}));
-}
-
-Pruner make_morphkv(const Recipe& recipe) {
-  const std::size_t window = recipe.window(lethe::MorphKVConfig{}.window);
-  return Pruner(policies::MorphKV(recipe.config(), {.window = window}));
-}
-
-Pruner make_rpc(const Recipe& recipe) {
-  const std::size_t window = recipe.window(lethe::RPCConfig{}.window);
-  return Pruner(policies::RPC(recipe.config(), {.window = window}));
+  lethe::DMSConfig config;
+  config.window = recipe.window(config.window);
+  recipe.set("window", config.window)
+      .set("threshold", config.threshold)
+      .set("decay", config.decay)
+      .set("first_tokens", config.first_tokens);
+  return Pruner(policies::DMS(recipe.config(), config));
 }
 
 /// What a round leaves in all layers; a layer's cap is the budget, so none gets more than that.
 Pruner make_cake(const Recipe& recipe) {
   const lethe::PrunerConfig config = recipe.config_of_groups();
   const std::size_t kept = lethe::kept_at_bound(config.slack_ratio, config.capacity);
-  return Pruner(policies::CAKE(config, {.heads = recipe.model.heads,
-                                        .total = config.layers * kept,
-                                        .window = recipe.window(lethe::CAKEConfig{}.window)}));
+  lethe::CAKEConfig own{.heads = recipe.model.heads, .total = config.layers * kept};
+  own.window = recipe.window(own.window);
+  recipe.set("window", own.window)
+      .set("pool", own.pool)
+      .set("variance_weight", own.variance_weight)
+      .set("entropy_temperature", own.entropy_temperature)
+      .set("variance_temperature", own.variance_temperature);
+  return Pruner(policies::CAKE(config, own));
 }
 
 Pruner make_chunkkv(const Recipe& recipe) {
-  const lethe::ChunkKVConfig published;
-  return Pruner(policies::ChunkKV(recipe.config(), {.chunk = recipe.window(published.chunk),
-                                                    .window = recipe.window(published.window)}));
+  lethe::ChunkKVConfig config;
+  config.chunk = recipe.window(config.chunk);
+  config.window = recipe.window(config.window);
+  recipe.set("chunk", config.chunk).set("window", config.window).set("pool", config.pool);
+  return Pruner(policies::ChunkKV(recipe.config(), config));
 }
 
 Pruner make_block_h2o(const Recipe& recipe) {
-  const std::size_t block = recipe.window(lethe::BlockH2OConfig{}.block);
-  return Pruner(policies::BlockH2O(
-      recipe.config(), {.block = block, .first_tokens = block, .recent_tokens = block}));
+  lethe::BlockH2OConfig config;
+  config.block = recipe.window(config.block);
+  recipe.set("block", config.block);
+  config.first_tokens = config.recent_tokens = config.block;
+  recipe.set("first_tokens", config.first_tokens)
+      .set("recent_tokens", config.recent_tokens)
+      .set("pool", config.pool);
+  return Pruner(policies::BlockH2O(recipe.config(), config));
 }
 
-constexpr std::array entries{PolicyEntry{{"tova", "TOVA"}, make<policies::TOVA>},
-                             PolicyEntry{{"snapkv", "SnapKV"}, make_snapkv},
-                             PolicyEntry{{"gkv", "G-KV"}, make_gkv},
-                             PolicyEntry{{"morphkv", "MorphKV"}, make_morphkv},
-                             PolicyEntry{{"rpc", "RPC"}, make_rpc},
-                             PolicyEntry{{"cake", "CAKE"}, make_cake},
-                             PolicyEntry{{"chunkkv", "ChunkKV"}, make_chunkkv},
-                             PolicyEntry{{"lazyeviction", "LazyEviction"}, make_lazyeviction},
-                             PolicyEntry{{"raas", "RaaS"}, make<policies::RaaS>},
-                             PolicyEntry{{"scissorhands", "Scissorhands"}, make_scissorhands},
-                             PolicyEntry{{"keyformer", "Keyformer"}, make_keyformer},
-                             PolicyEntry{{"dms", "DMS rule"}, make_dms},
-                             PolicyEntry{{"block-h2o", "Block H2O"}, make_block_h2o}};
+constexpr std::array entries{
+    PolicyEntry{{"tova", "TOVA"}, make<policies::TOVA>},
+    PolicyEntry{{"snapkv", "SnapKV"}, make_windowed<policies::SnapKV, lethe::SnapKVConfig>},
+    PolicyEntry{{"gkv", "G-KV"}, make_windowed<policies::GKV, lethe::GKVConfig>},
+    PolicyEntry{{"morphkv", "MorphKV"}, make_windowed<policies::MorphKV, lethe::MorphKVConfig>},
+    PolicyEntry{{"rpc", "RPC"}, make_windowed<policies::RPC, lethe::RPCConfig>},
+    PolicyEntry{{"cake", "CAKE"}, make_cake},
+    PolicyEntry{{"chunkkv", "ChunkKV"}, make_chunkkv},
+    PolicyEntry{{"lazyeviction", "LazyEviction"}, make_lazyeviction},
+    PolicyEntry{{"raas", "RaaS"}, make_raas},
+    PolicyEntry{{"scissorhands", "Scissorhands"}, make_scissorhands},
+    PolicyEntry{{"keyformer", "Keyformer"}, make_keyformer},
+    PolicyEntry{{"dms", "DMS rule"}, make_dms},
+    PolicyEntry{{"block-h2o", "Block H2O"}, make_block_h2o}};
 
 }  // namespace
 

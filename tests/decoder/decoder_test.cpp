@@ -325,6 +325,61 @@ TEST_CASE("wrong use ends with a message") {
   CHECK_THROWS_AS(make_pruner("h2o", {.budget = 64, .pinned = 64}, model.config()), Error);
 }
 
+namespace {
+
+/// What making the policy complains of; empty when it can be made.
+std::string complaint(const Model& model, const std::string& policy) {
+  const PolicyOptions options{
+      .budget = 64, .rope_frequencies = model.rope_frequencies(), .file = &model.file()};
+  try {
+    (void)make_pruner(policy, options, model.config());
+    return {};
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
+/// Tokens that the first layer holds after a text under the policy.
+std::size_t held(const Model& model, const std::string& policy) {
+  Decoder decoder(model, 1);
+  Sequence sequence = sequence_of(model, policy, 64);
+  for (std::size_t i = 0; i < 64; ++i) decoder.step(sequence, some_tokens(1, i)[0]);
+  decoder.step(sequence, 5);
+  return sequence.cache.size(0);
+}
+
+}  // namespace
+
+TEST_CASE("a policy takes the settings that follow its name") {
+  const Model model = tiny("llama", gguf::TensorType::F32);
+  // A round at the bound of 64 leaves a share of it free; then comes one more token.
+  CHECK(held(model, "streaming") == 57);
+  CHECK(held(model, "streaming:slack_ratio=0.25") == 49);
+  CHECK(held(model, "h2o:recent_ratio=0.25:slack_ratio=0.5") == 33);
+  CHECK(policy_label("lethe:decay=0.9:segments=32") == "Lethe (decay=0.9, segments=32)");
+  CHECK(policy_label("lethe") == "Lethe");
+}
+
+TEST_CASE("settings that a policy does not have, or that are no numbers, are refused") {
+  const Model model = tiny("llama", gguf::TensorType::F32);
+  for (const auto& [policy, label] : known_policies()) {
+    INFO(policy);
+    const std::string name(policy);
+    CHECK(complaint(model, name).empty());
+    CHECK(complaint(model, name + ":colour=3").find("no setting colour") != std::string::npos);
+  }
+  CHECK(complaint(model, "lethe:gamma=0.9").find("decay, sparsity_ratio") != std::string::npos);
+  CHECK(complaint(model, "none:decay=1").find("it has none") != std::string::npos);
+  CHECK(complaint(model, "lethe:decay=0").find("or other settings (lethe: decay") !=
+        std::string::npos);
+  for (const char* wrong : {"lethe:", "lethe:decay", "lethe:decay=", "lethe:=1", "lethe:decay=high",
+                            "lethe:decay=0.9x", "lethe:segments=-1", "lethe:segments=1.5"}) {
+    INFO(wrong);
+    CHECK(complaint(model, wrong).find("a number, as in") != std::string::npos);
+  }
+  CHECK(complaint(model, "lethe:decay=0.9:decay=0.8").find("twice") != std::string::npos);
+}
+
 TEST_CASE("a thread pool stops while its threads are just waking or going to sleep") {
   for (int i = 0; i < 3000; ++i) {
     ThreadPool pool(3);
