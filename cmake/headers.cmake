@@ -9,6 +9,9 @@ set(LETHE_HEADERS
     lethe/exact_log.hpp
     lethe/exact_turn.hpp
     lethe/subnormals.hpp
+    lethe/layerkv/least_squares.hpp
+    lethe/layerkv/costs.hpp
+    lethe/layerkv/cost_model.hpp
     lethe/attention.hpp
     lethe/plan.hpp
     lethe/sparsity.hpp

@@ -54,6 +54,18 @@ TEST_CASE("is_finite agrees with the standard library on every kind of float") {
   }
 }
 
+TEST_CASE("and on every kind of double") {
+  using Limits = std::numeric_limits<double>;
+  for (const double value :
+       {0.0, -0.0, 1.0, Limits::max(), Limits::lowest(), Limits::min(), Limits::denorm_min()}) {
+    CHECK(lethe::is_finite(value));
+  }
+  for (const double value :
+       {Limits::infinity(), -Limits::infinity(), Limits::quiet_NaN(), Limits::signaling_NaN()}) {
+    CHECK_FALSE(lethe::is_finite(value));
+  }
+}
+
 TEST_CASE("keys order as floats do and never reach the key of protected tokens") {
   const float ascending[] = {-3.4e38f, -1.0f, -1e-45f, 0.0f, 1e-45f, 0.5f, 1.0f, 3.4e38f};
   for (std::size_t i = 1; i < std::size(ascending); ++i) {

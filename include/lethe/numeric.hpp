@@ -55,6 +55,12 @@ struct BFloat16 {
   return (std::bit_cast<std::uint32_t>(value) & 0x7F800000u) != 0x7F800000u;
 }
 
+/// The same of a double.
+[[nodiscard]] LETHE_HOST_DEVICE constexpr bool is_finite(double value) {
+  constexpr std::uint64_t exponent = 0x7FF0000000000000u;
+  return (std::bit_cast<std::uint64_t>(value) & exponent) != exponent;
+}
+
 /// A key whose unsigned order is the order of the floats; -0 and +0 share one key.
 [[nodiscard]] LETHE_HOST_DEVICE constexpr std::uint32_t ordered_key(float value) {
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);

@@ -99,10 +99,11 @@ def check_levels(root):
 
 
 def check_umbrella(root):
-    """lethe/policies/ holds what is included by name, so that nobody else compiles it."""
+    """lethe/policies/ and lethe/layerkv/ are included by name, so that nobody else compiles them."""
     on_disk = headers_on_disk(root)
     reached, pending = set(), ["lethe/lethe.hpp"]
-    pending += [header for header in on_disk if header.startswith("lethe/policies/")]
+    pending += [header for header in on_disk
+                if header.startswith(("lethe/policies/", "lethe/layerkv/"))]
     while pending:
         header = pending.pop()
         if header in on_disk - reached:
