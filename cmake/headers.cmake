@@ -12,6 +12,7 @@ set(LETHE_HEADERS
     lethe/layerkv/least_squares.hpp
     lethe/layerkv/costs.hpp
     lethe/layerkv/cost_model.hpp
+    lethe/layerkv/placement.hpp
     lethe/attention.hpp
     lethe/plan.hpp
     lethe/sparsity.hpp
