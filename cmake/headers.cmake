@@ -13,6 +13,7 @@ set(LETHE_HEADERS
     lethe/layerkv/costs.hpp
     lethe/layerkv/cost_model.hpp
     lethe/layerkv/placement.hpp
+    lethe/layerkv/forecast.hpp
     lethe/attention.hpp
     lethe/plan.hpp
     lethe/sparsity.hpp
