@@ -14,6 +14,7 @@ set(LETHE_HEADERS
     lethe/layerkv/cost_model.hpp
     lethe/layerkv/placement.hpp
     lethe/layerkv/forecast.hpp
+    lethe/layerkv/output_length.hpp
     lethe/attention.hpp
     lethe/plan.hpp
     lethe/sparsity.hpp
