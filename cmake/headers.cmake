@@ -15,6 +15,8 @@ set(LETHE_HEADERS
     lethe/layerkv/placement.hpp
     lethe/layerkv/forecast.hpp
     lethe/layerkv/output_length.hpp
+    lethe/layerkv/admission.hpp
+    lethe/layerkv/preemption.hpp
     lethe/attention.hpp
     lethe/plan.hpp
     lethe/sparsity.hpp
