@@ -4,9 +4,7 @@
 #include <algorithm>
 #include <concepts>
 #include <cstddef>
-#include <cstdint>
 #include <span>
-#include <string>
 
 #include "lethe/config.hpp"
 #include "lethe/layerkv/costs.hpp"
