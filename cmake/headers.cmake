@@ -97,4 +97,14 @@ set(LETHE_HEADERS
     lethe/policies/queries.hpp
     lethe/policies/values.hpp
     lethe/lethe.hpp
+    lethe/layerkv/ids.hpp
+    lethe/layerkv/raw_rows.hpp
+    lethe/layerkv/index_set.hpp
+    lethe/layerkv/block_pool.hpp
+    lethe/layerkv/pending_copies.hpp
+    lethe/layerkv/migrations.hpp
+    lethe/layerkv/table_changes.hpp
+    lethe/layerkv/table_census.hpp
+    lethe/layerkv/table_rows.hpp
+    lethe/layerkv/block_tables.hpp
 )

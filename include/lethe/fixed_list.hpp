@@ -17,6 +17,11 @@ class FixedList {
     LETHE_ASSERT(size_ < items_.size());
     items_[size_++] = item;
   }
+  /// Takes the last item off.
+  Item pop_back() {
+    LETHE_ASSERT(size_ != 0);
+    return items_[--size_];
+  }
   void clear() { size_ = 0; }
 
   [[nodiscard]] std::size_t size() const { return size_; }
