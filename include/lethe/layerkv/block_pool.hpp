@@ -179,8 +179,15 @@ class BlockPool {
       if (starts != 0) return run_at(group * 64 + first_bit(starts), count);
       group = partial_.next(group);
     }
-    group = whole_.empty() ? partial_.first() : whole_.first();
+    if (!whole_.empty()) return run_up_to(whole_.first(), count);
+    group = partial_.first();
     return run_at(group * 64 + first_bit(free_bits_[group]), count);
+  }
+
+  /// From the blocks that are free in front of a whole group, or else from its first.
+  [[nodiscard]] Run run_up_to(std::size_t group, std::size_t count) const {
+    const int tail = group == 0 ? 0 : std::countl_one(free_bits_[group - 1]);
+    return run_at(group * 64 - static_cast<std::size_t>(tail), count);
   }
 
   [[nodiscard]] static std::size_t first_bit(std::uint64_t bits) {

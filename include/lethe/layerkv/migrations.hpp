@@ -12,9 +12,7 @@
 #include "lethe/layerkv/pending_copies.hpp"
 #include "lethe/layerkv/raw_rows.hpp"
 
-namespace lethe::layerkv {
-
-namespace detail {
+namespace lethe::layerkv::detail {
 
 /// What each migration moves, and for whom.
 class Migrations {
@@ -70,5 +68,4 @@ class Migrations {
   RawRows<std::uint32_t> entries_;
 };
 
-}  // namespace detail
-}  // namespace lethe::layerkv
+}  // namespace lethe::layerkv::detail
