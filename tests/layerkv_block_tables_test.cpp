@@ -308,8 +308,8 @@ TEST_CASE("blocks held beside the tables stay, and are counted") {
   BlockTables tables(small);
   const RequestId id = *tables.open();
   REQUIRE(tables.append(id, 0, 4));
-  const Block block = tables.table(id, 0)[0];
-  tables.retain(block);
+  const Block block = tables.retain(id, 0, 0);
+  CHECK(block == tables.table(id, 0)[0]);
   tables.close(id);
   CHECK(tables.free_blocks(Tier::device) == 39);
   tables.check();

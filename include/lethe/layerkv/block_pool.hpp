@@ -60,11 +60,22 @@ class BlockPool {
   /// One block, held once; none when all are in use. O(1).
   [[nodiscard]] std::optional<Block> allocate() {
     if (free_ == 0) return std::nullopt;
-    // The group broken last goes first, as long as it is.
-    if (free_bits_[group_] + 1 <= 1) group_ = partial_.empty() ? whole_.first() : partial_.first();
-    const auto bit = static_cast<std::size_t>(std::countr_zero(free_bits_[group_]));
-    take(group_, bit, 1);
-    return Block(tier_, group_ * 64 + bit);
+    Block block;
+    allocate_singly({&block, 1});
+    return block;
+  }
+
+  /// Blocks that need not be neighbours, held once each; as many are free. O(out.size()).
+  void allocate_singly(std::span<Block> out) {
+    LETHE_ASSERT(out.size() <= free_);
+    free_ -= out.size();
+    while (!out.empty()) {
+      // The group broken last goes first, as long as it is.
+      if (free_bits_[group_] + 1 <= 1) {
+        group_ = partial_.empty() ? whole_.first() : partial_.first();
+      }
+      out = out.subspan(take_singly(group_, out));
+    }
   }
 
   /// Fills `out` with blocks held once each, in neighbouring ones as far as it can; all or nothing:
@@ -96,6 +107,19 @@ class BlockPool {
     if (--use.holders != 0) return false;
     if (use.pins == 0) put(block.index());
     return true;
+  }
+
+  /// Releases the leading blocks that lie in this tier, and returns how many these are.
+  std::size_t release(std::span<const Block> blocks) {
+    std::size_t count = 0;
+    while (count < blocks.size() && blocks[count].tier() == tier_) {
+      Use& use = uses_[blocks[count].index()];
+      LETHE_ASSERT(use.holders != 0);
+      --use.holders;
+      if ((use.holders | use.pins) == 0) put(blocks[count].index());
+      ++count;
+    }
+    return count;
   }
 
   /// The block, which is held, is to be read by a copy: not free before unpin, though who holds it
@@ -203,6 +227,24 @@ class BlockPool {
       length += step;
     }
     return bits;
+  }
+
+  /// Returns how many of the group's blocks went to `out`.
+  [[nodiscard]] std::size_t take_singly(std::size_t group, std::span<Block> out) {
+    std::uint64_t bits = free_bits_[group];
+    if (bits == whole) {
+      whole_.erase(group);
+      partial_.insert(group);
+    }
+    std::size_t count = 0;
+    for (; count < out.size() && bits != 0; ++count, bits &= bits - 1) {
+      const std::size_t index = group * 64 + first_bit(bits);
+      uses_[index] = {1, 0};
+      out[count] = Block(tier_, index);
+    }
+    free_bits_[group] = bits;
+    if (bits == 0) partial_.erase(group);
+    return count;
   }
 
   void take(std::size_t group, std::size_t bit, std::size_t count) {

@@ -101,12 +101,16 @@ class BlockTables {
   /// std::length_error when the table would pass config().request_blocks. O(blocks taken).
   [[nodiscard]] bool append(RequestId request, std::size_t layer, std::size_t tokens,
                             Tier tier = Tier::device) {
-    return append_to(request, layer, layer + 1, tokens, tier);
+    LETHE_ASSERT(is_open(request));
+    const std::size_t table = number(request, layer);
+    return tables_.append(table, table + 1, tokens, tier);
   }
 
   /// The same in every layer, all or nothing. O(layers + blocks taken).
   [[nodiscard]] bool append(RequestId request, std::size_t tokens, Tier tier = Tier::device) {
-    return append_to(request, 0, config_.layers, tokens, tier);
+    LETHE_ASSERT(is_open(request));
+    const std::size_t first = number(request, 0);
+    return tables_.append(first, first + config_.layers, tokens, tier);
   }
 
   /// The blocks that append would take for a layer, the copy of a shared one counted in. Throws as
@@ -122,7 +126,14 @@ class BlockTables {
   /// O(blocks given back).
   void truncate(RequestId request, std::size_t layer, std::size_t tokens) {
     LETHE_ASSERT(is_open(request) && tokens <= this->tokens(request, layer));
-    tables_.cut(number(request, layer), tokens);
+    const std::size_t table = number(request, layer);
+    tables_.cut(table, table + 1, tokens);
+  }
+  /// The same in every layer.
+  void truncate(RequestId request, std::size_t tokens) {
+    LETHE_ASSERT(is_open(request));
+    const std::size_t first = number(request, 0);
+    tables_.cut(first, first + config_.layers, tokens);
   }
 
   [[nodiscard]] std::size_t tokens(RequestId request, std::size_t layer) const {
@@ -152,6 +163,7 @@ class BlockTables {
     LETHE_ASSERT(is_open(from) && tokens(to, layer) == 0);
     LETHE_ASSERT(blocks <= table(from, layer).size());
     for (const Block block : table(from, layer).first(blocks)) adopt(to, layer, block);
+    tables_.lend(number(from, layer), blocks);
     // The last of them may be partial.
     if (tokens(to, layer) > tokens(from, layer)) truncate(to, layer, tokens(from, layer));
   }
@@ -162,11 +174,15 @@ class BlockTables {
     tables_.adopt(number(request, layer), block);
   }
 
-  /// Holds a block that is in use beside the tables, as a prefix index does; each to be released
-  /// once. O(1).
-  void retain(Block block) {
+  /// Holds the block of an entry beside the table, as a prefix index does, and returns it; each to
+  /// be released once. O(1).
+  Block retain(RequestId request, std::size_t layer, std::size_t entry) {
+    LETHE_ASSERT(is_open(request));
+    const Block block = table(request, layer)[entry];
     tables_.hold(block);
+    tables_.lend(number(request, layer), entry + 1);
     ++retained_;
+    return block;
   }
   void release(Block block) {
     LETHE_ASSERT(retained_ != 0);
@@ -196,6 +212,7 @@ class BlockTables {
     if (row.migration != no_id || migrations_.full()) return std::nullopt;
     if (!tables_.pool(to).allocate(targets)) return std::nullopt;
     row.migration = migrations_.open(request, layer);
+    row.shared_end = row.blocks;
     const std::span<const Block> held = table(request, layer);
     for (std::size_t entry = 0, i = 0; entry < held.size(); ++entry) {
       if (held[entry].tier() == to) continue;
@@ -233,9 +250,7 @@ class BlockTables {
   /// The entries that were changed since the last call, one range a table, so that an engine with
   /// tables on its device sends these alone. Entries cut off are no change. The span is valid until
   /// a table changes. O(ranges).
-  [[nodiscard]] std::span<const TableDelta> take_deltas() {
-    return tables_.take_deltas(config_.layers);
-  }
+  [[nodiscard]] std::span<const TableDelta> take_deltas() { return tables_.take_deltas(); }
 
   /// Whether every invariant holds: each block is free or held, by as many as hold it, in one layer
   /// and entry; tables are as long as their tokens need. Allocates; O(blocks + tables).
@@ -268,21 +283,6 @@ class BlockTables {
   [[nodiscard]] std::size_t number(RequestId request, std::size_t layer) const {
     LETHE_ASSERT(request < config_.requests && layer < config_.layers);
     return request * config_.layers + layer;
-  }
-
-  [[nodiscard]] bool append_to(RequestId request, std::size_t first, std::size_t last,
-                               std::size_t tokens, Tier tier) {
-    LETHE_ASSERT(is_open(request) && last <= config_.layers);
-    const std::size_t base = request * config_.layers;
-    detail::BlockNeed need{};
-    for (std::size_t table = base + first; table < base + last; ++table) {
-      tables_.add_need(table, tokens, tier, need);
-    }
-    if (!tables_.affords(need)) return false;
-    for (std::size_t table = base + first; table < base + last; ++table) {
-      tables_.extend(table, tokens, tier);
-    }
-    return true;
   }
 
   void end_migration(MigrationId id, bool copied) {

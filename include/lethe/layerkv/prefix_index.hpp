@@ -229,8 +229,7 @@ class PrefixIndex {
     head = entry;
     for (std::size_t layer = 0; layer < layers_; ++layer) {
       LETHE_ASSERT(tables.tokens(request, layer) / tables.config().block_tokens > path.length);
-      const Block block = tables.table(request, layer)[path.length];
-      tables.retain(block);
+      const Block block = tables.retain(request, layer, path.length);
       blocks_[entry][layer] = block;
       if (block.tier() == Tier::host) ++entries_[entry].host_blocks;
     }

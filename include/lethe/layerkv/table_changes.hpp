@@ -25,45 +25,45 @@ namespace detail {
 /// One range a table, widened by each change. Every call but take is O(1).
 class TableChanges {
  public:
-  TableChanges(std::size_t tables, std::size_t layers) : layers_(layers), ranges_(tables) {}
+  TableChanges(std::size_t tables, std::size_t layers)
+      : layers_(static_cast<std::uint32_t>(layers)), ranges_(tables) {}
 
   /// Notes entries [first, last) of a table. range: kept beside the table, no_id at first.
   void note(std::uint32_t& range, std::size_t table, std::size_t first, std::size_t last) {
-    const auto begin = static_cast<std::uint32_t>(first);
-    const auto end = static_cast<std::uint32_t>(last);
     if (range == no_id) {
       range = static_cast<std::uint32_t>(ranges_.size());
-      ranges_.push_back({static_cast<RequestId>(table / layers_),
-                         static_cast<std::uint32_t>(table % layers_), begin, end - begin});
-      return;
+      ranges_.push_back({.request = static_cast<std::uint32_t>(table), .first = no_id});
     }
     TableDelta& known = ranges_[range];
-    const bool empty = known.count == 0;
-    const std::uint32_t known_end = known.first + known.count;
-    known.first = empty ? begin : std::min(known.first, begin);
-    known.count = (empty ? end : std::max(known_end, end)) - known.first;
+    known.first = std::min(known.first, static_cast<std::uint32_t>(first));
+    known.count = std::max(known.count, static_cast<std::uint32_t>(last));
   }
 
   /// A table that was given up has no changes.
   void forget(std::uint32_t range) {
-    if (range != no_id) ranges_[range].count = 0;
+    if (range == no_id) return;
+    ranges_[range].first = no_id;
+    ranges_[range].count = 0;
   }
 
-  /// Begins anew; prepare(delta) cuts a range to what its table still has. The span is valid until
-  /// the next note. O(ranges).
-  template <class Prepare>
-  [[nodiscard]] std::span<const TableDelta> take(Prepare&& prepare) {
+  /// Begins anew; entries_of(table) forgets a table's range and returns its length, to which the
+  /// range is cut. The span is valid until the next note. O(ranges).
+  template <class EntriesOf>
+  [[nodiscard]] std::span<const TableDelta> take(EntriesOf&& entries_of) {
     std::size_t kept = 0;
     for (TableDelta& delta : ranges_) {
-      prepare(delta);
-      if (delta.count != 0) ranges_[kept++] = delta;
+      const std::uint32_t table = delta.request;
+      const std::uint32_t end = std::min<std::uint32_t>(delta.count, entries_of(table));
+      if (end <= delta.first) continue;
+      ranges_[kept++] = {table / layers_, table % layers_, delta.first, end - delta.first};
     }
     ranges_.clear();
     return {ranges_.data(), kept};
   }
 
  private:
-  std::size_t layers_;
+  std::uint32_t layers_;
+  /// Until take, `request` is the table's number and `count` where the range ends.
   lethe::detail::FixedList<TableDelta> ranges_;
 };
 

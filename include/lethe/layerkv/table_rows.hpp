@@ -29,6 +29,8 @@ struct TableRow {
   std::uint32_t host_blocks = 0;
   /// The migration under way, or no_id.
   std::uint32_t migration = no_id;
+  /// Entries from here on are the table's alone; of those before, others may hold some.
+  std::uint32_t shared_end = 0;
   /// Where the table's range of changes is kept, or no_id.
   std::uint32_t change = no_id;
 };
@@ -47,6 +49,7 @@ class TableRows {
         pools_{BlockPool(Tier::device, device_blocks), BlockPool(Tier::host, host_blocks)},
         rows_(requests * layers),
         entries_(requests * layers, blocks),
+        singles_(1, layers),
         copies_(device_blocks, host_blocks),
         changes_(requests * layers, layers) {}
 
@@ -73,6 +76,15 @@ class TableRows {
     copies_.erase(copy);
   }
 
+  /// The same for many.
+  void drop(std::span<const Block> blocks) {
+    if (!copies_.empty()) {
+      for (const Block block : blocks) drop(block);
+      return;
+    }
+    while (!blocks.empty()) blocks = blocks.subspan(pool(blocks[0].tier()).release(blocks));
+  }
+
   /// Adds what `tokens` more take. Throws std::length_error when the table cannot be that long.
   void add_need(std::size_t table, std::size_t tokens, Tier tier, BlockNeed& need) const {
     const TableRow& row = rows_[table];
@@ -83,24 +95,19 @@ class TableRows {
       ++need[static_cast<std::size_t>(blocks(table).back().tier())];
     }
   }
-  [[nodiscard]] bool affords(const BlockNeed& need) const {
-    return need[0] <= pools_[0].free() && need[1] <= pools_[1].free();
-  }
 
-  /// Makes room for `tokens` more, whose need is met.
-  void extend(std::size_t table, std::size_t tokens, Tier tier) {
-    TableRow& row = rows_[table];
-    if (tokens != 0 && ends_in_shared(table)) copy_last(table);
-    const std::size_t count = new_blocks(row, tokens);
-    row.tokens += static_cast<std::uint32_t>(tokens);
-    if (count == 0) return;
-    const std::span<Block> entries = entries_[table].subspan(row.blocks, count);
-    if (count == 1) {
-      entries[0] = *pool(tier).allocate();
-    } else {
-      static_cast<void>(pool(tier).allocate(entries, last_in(table, tier)));
+  /// Makes room for `tokens` more in the tables [first, last); all or nothing.
+  [[nodiscard]] bool append(std::size_t first, std::size_t last, std::size_t tokens, Tier tier) {
+    if (const auto singles = singles_needed(first, last, tokens)) {
+      if (*singles > pool(tier).free()) return false;
+      extend_singly(first, last, tokens, tier, singles_[0].first(*singles));
+      return true;
     }
-    show(table, count, tier == Tier::host ? count : 0);
+    BlockNeed need{};
+    for (std::size_t table = first; table < last; ++table) add_need(table, tokens, tier, need);
+    if (need[0] > pools_[0].free() || need[1] > pools_[1].free()) return false;
+    for (std::size_t table = first; table < last; ++table) extend(table, tokens, tier);
+    return true;
   }
 
   /// Goes on with a full block that somebody holds.
@@ -111,23 +118,37 @@ class TableRows {
     entries_[table][row.blocks] = block;
     row.tokens += static_cast<std::uint32_t>(block_tokens_);
     show(table, 1, block.tier() == Tier::host ? 1 : 0);
+    row.shared_end = row.blocks;
   }
 
-  void cut(std::size_t table, std::size_t tokens) {
-    TableRow& row = rows_[table];
-    const std::span<const Block> entries = entries_[table];
+  /// Others hold blocks of entries below `end` from now on.
+  void lend(std::size_t table, std::size_t end) {
+    std::uint32_t& known = rows_[table].shared_end;
+    known = std::max(known, static_cast<std::uint32_t>(end));
+  }
+
+  /// Keeps the first `tokens` tokens of the tables [first, last), which have them.
+  void cut(std::size_t first, std::size_t last, std::size_t tokens) {
     const std::size_t kept = (tokens + block_tokens_ - 1) / block_tokens_;
-    row.tokens = static_cast<std::uint32_t>(tokens);
-    while (row.blocks > kept) {
-      const Block block = entries[--row.blocks];
-      if (block.tier() == Tier::host) --row.host_blocks;
-      drop(block);
+    std::size_t singles = 0;
+    for (std::size_t table = first; table < last; ++table) {
+      TableRow& row = rows_[table];
+      row.tokens = static_cast<std::uint32_t>(tokens);
+      // Single blocks, as decoding takes them, are given back together.
+      if (row.blocks == kept + 1 && row.host_blocks == 0) {
+        singles_[0][singles++] = entries_[table][kept];
+        row.blocks = static_cast<std::uint32_t>(kept);
+      } else {
+        give_back(table, kept);
+      }
+      row.shared_end = std::min(row.shared_end, row.blocks);
     }
+    drop(singles_[0].first(singles));
   }
 
   /// An empty table; that it has changed is forgotten.
   void clear(std::size_t table) {
-    cut(table, 0);
+    cut(table, table + 1, 0);
     changes_.forget(rows_[table].change);
     rows_[table] = {.change = rows_[table].change};
   }
@@ -158,13 +179,10 @@ class TableRows {
     return taken;
   }
 
-  /// layers: as told at construction.
-  [[nodiscard]] std::span<const TableDelta> take_deltas(std::size_t layers) {
-    return changes_.take([this, layers](TableDelta& delta) {
-      TableRow& row = rows_[delta.request * layers + delta.layer];
-      row.change = no_id;
-      const std::uint32_t end = std::min(delta.first + delta.count, row.blocks);
-      delta.count = end > delta.first ? end - delta.first : 0;
+  [[nodiscard]] std::span<const TableDelta> take_deltas() {
+    return changes_.take([this](std::size_t table) {
+      rows_[table].change = no_id;
+      return rows_[table].blocks;
     });
   }
 
@@ -185,7 +203,7 @@ class TableRows {
   /// Whether the next token goes into a block that others hold.
   [[nodiscard]] bool ends_in_shared(std::size_t table) const {
     const TableRow& row = rows_[table];
-    if (row.tokens == row.blocks * block_tokens_) return false;
+    if (row.shared_end != row.blocks || row.tokens == row.blocks * block_tokens_) return false;
     const Block last = entries_[table][row.blocks - 1];
     return pool(last.tier()).shared(last);
   }
@@ -197,10 +215,64 @@ class TableRows {
     return (tokens - room + block_tokens_ - 1) / block_tokens_;
   }
 
+  /// The blocks to take when none of the tables takes two, or a copy, or is full, as when decoding;
+  /// none when it is not that simple.
+  [[nodiscard]] std::optional<std::size_t> singles_needed(std::size_t first, std::size_t last,
+                                                          std::size_t tokens) const {
+    std::size_t singles = 0;
+    bool simple = tokens <= block_tokens_;
+    for (std::size_t table = first; table < last && simple; ++table) {
+      const TableRow& row = rows_[table];
+      const std::size_t room = row.blocks * block_tokens_ - row.tokens;
+      singles += tokens > room ? 1u : 0u;
+      simple = row.blocks != most_blocks_ && (room == 0 || row.shared_end != row.blocks);
+    }
+    return simple ? std::optional(singles) : std::nullopt;
+  }
+
+  void extend(std::size_t table, std::size_t tokens, Tier tier) {
+    TableRow& row = rows_[table];
+    if (tokens != 0 && ends_in_shared(table)) copy_last(table);
+    const std::size_t count = new_blocks(row, tokens);
+    row.tokens += static_cast<std::uint32_t>(tokens);
+    if (count == 0) return;
+    const std::span<Block> entries = entries_[table].subspan(row.blocks, count);
+    static_cast<void>(pool(tier).allocate(entries, last_in(table, tier)));
+    show(table, count, tier == Tier::host ? count : 0);
+  }
+
+  /// What decoding does, in one go: no table takes more than one block. taken: room for all.
+  void extend_singly(std::size_t first, std::size_t last, std::size_t tokens, Tier tier,
+                     std::span<Block> taken) {
+    pool(tier).allocate_singly(taken);
+    const Block* next = taken.data();
+    const std::size_t on_host = tier == Tier::host ? 1 : 0;
+    for (std::size_t table = first; table < last; ++table) {
+      TableRow& row = rows_[table];
+      row.tokens += static_cast<std::uint32_t>(tokens);
+      if (row.tokens <= row.blocks * block_tokens_) continue;
+      entries_[table][row.blocks] = *next++;
+      show(table, 1, on_host);
+    }
+  }
+
   /// The table's last block, when it lies in the tier.
   [[nodiscard]] std::optional<Block> last_in(std::size_t table, Tier tier) const {
     const std::span<const Block> held = blocks(table);
     return held.empty() || held.back().tier() != tier ? std::nullopt : std::optional(held.back());
+  }
+
+  /// Shows the first `kept` entries alone.
+  void give_back(std::size_t table, std::size_t kept) {
+    TableRow& row = rows_[table];
+    if (row.blocks <= kept) return;
+    const std::span<const Block> given = blocks(table).subspan(kept);
+    if (row.host_blocks != 0) {
+      row.host_blocks -= static_cast<std::uint32_t>(std::count_if(
+          given.begin(), given.end(), [](Block b) { return b.tier() == Tier::host; }));
+    }
+    row.blocks = static_cast<std::uint32_t>(kept);
+    drop(given);
   }
 
   /// `count` entries more, all written.
@@ -216,6 +288,7 @@ class TableRows {
     const std::size_t entry = rows_[table].blocks - 1u;
     const Block old = entries_[table][entry];
     const std::optional<Block> own = unshare(table, entry);
+    rows_[table].shared_end = static_cast<std::uint32_t>(entry);
     // A copy not made yet has its bytes elsewhere.
     const BlockMove* earlier = copies_.find(old);
     const Block source = earlier != nullptr ? earlier->from : old;
@@ -234,6 +307,8 @@ class TableRows {
   std::array<BlockPool, 2> pools_;
   std::vector<TableRow> rows_;
   RawRows<Block> entries_;
+  /// Of the append that is being made.
+  RawRows<Block> singles_;
   PendingCopies copies_;
   TableChanges changes_;
 };
