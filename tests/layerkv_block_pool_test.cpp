@@ -80,6 +80,11 @@ struct Model {
     } else if (pins[index] != 0 && what < 4) {
       pool.unpin(block);
       --pins[index];
+    } else if (holders[index] != 0 && what == 4) {
+      // The second is another tier's.
+      const Block blocks[] = {block, Block(Tier::device, index)};
+      REQUIRE(pool.release(blocks) == 1);
+      --holders[index];
     } else if (holders[index] != 0) {
       REQUIRE(pool.release(block) == (--holders[index] == 0));
     }
@@ -175,6 +180,24 @@ TEST_CASE("a run follows the block it is told of") {
   std::vector<Block> elsewhere(8, Block(Tier::device, 0));
   REQUIRE(pool.allocate(std::span<Block>(elsewhere), first.back()));
   CHECK(elsewhere.front().index() == more.back().index() + 1);
+}
+
+TEST_CASE("of broken groups the first that has the whole run gives it") {
+  BlockPool pool(Tier::device, 192);
+  const std::vector<Block> all = run_of(pool, 192);
+  const auto free = [&](std::size_t first, std::size_t count) {
+    for (std::size_t i = first; i < first + count; ++i) pool.release(all[i]);
+  };
+  free(3, 19);
+  free(30, 11);
+  free(64 + 5, 18);
+  free(64 + 40, 21);
+  free(128, 30);
+  CHECK(run_of(pool, 21).front().index() == 64 + 40);
+  CHECK(run_of(pool, 19).front().index() == 3);
+  CHECK(run_of(pool, 12).front().index() == 64 + 5);
+  CHECK(run_of(pool, 11).front().index() == 30);
+  CHECK(run_of(pool, 30).front().index() == 128);
 }
 
 TEST_CASE("a broken pool hands out its last blocks in pieces") {

@@ -134,16 +134,35 @@ TEST_CASE("a copy that nobody needs any more is not asked for") {
   const RequestId two = *tables.open();
   for (std::size_t layer = 0; layer < 4; ++layer) tables.share(one, two, layer, 2);
   REQUIRE(tables.append(two, 1));
-  tables.truncate(two, 1, 4);
-  tables.check();
-  CHECK(tables.take_copies().size() == 3);
-  REQUIRE(tables.append(one, 1));
+  const Block left = tables.table(two, 2)[1];
+  for (const std::size_t layer : {0u, 3u, 1u}) {
+    tables.truncate(two, layer, 4);
+    tables.check();
+  }
+  const auto copies = tables.take_copies();
+  REQUIRE(copies.size() == 1);
+  CHECK(copies[0].to == left);
   tables.close(two);
-  require_all_free([&]() -> BlockTables& {
-    tables.close(one);
-    return tables;
-  }());
-  CHECK(tables.take_copies().empty());
+  tables.close(one);
+  require_all_free(tables);
+}
+
+TEST_CASE("copies of both tiers are kept apart, whatever their blocks' numbers") {
+  BlockTables tables(small);
+  const RequestId one = *tables.open();
+  REQUIRE(tables.append(one, 0, 6));
+  REQUIRE(tables.append(one, 1, 6, Tier::host));
+  const RequestId two = *tables.open();
+  tables.share(one, two, 0, 2);
+  tables.share(one, two, 1, 2);
+  REQUIRE(tables.append(two, 0, 1));
+  REQUIRE(tables.append(two, 1, 1, Tier::host));
+  REQUIRE(tables.table(two, 0)[1].index() == tables.table(two, 1)[1].index());
+  tables.truncate(two, 0, 0);
+  tables.check();
+  CHECK(tables.take_copies().size() == 1);
+  tables.truncate(two, 1, 0);
+  tables.check();
 }
 
 TEST_CASE("a copy of a block whose own copy is still to be made comes from where the bytes are") {
