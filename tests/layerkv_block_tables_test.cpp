@@ -226,8 +226,12 @@ TEST_CASE("a request closed in the middle of a migration keeps its blocks until 
     CHECK_FALSE(tables.busy(id, 1));
     REQUIRE(tables.append(id, 1, 3));
     const std::vector<Block> own = blocks_of(tables, id, 1);
+    const auto next = tables.begin_migration(id, 1, Tier::host);
     finish ? tables.finish_migration(*migration) : tables.cancel_migration(*migration);
     CHECK(blocks_of(tables, id, 1) == own);
+    CHECK(tables.busy(id, 1));
+    tables.finish_migration(*next);
+    CHECK(tables.tier(id, 1) == Tier::host);
     tables.close(id);
     require_all_free(tables);
   }

@@ -7,7 +7,7 @@
 
 // A long run by hand: -DLETHE_LAYERKV_STEPS=1000000.
 #if !defined(LETHE_LAYERKV_STEPS)
-#define LETHE_LAYERKV_STEPS 700
+#define LETHE_LAYERKV_STEPS 2000
 #endif
 
 namespace {

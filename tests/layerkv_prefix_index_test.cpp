@@ -214,15 +214,6 @@ TEST_CASE("a request that is released lets its layers leave the device") {
   CHECK(cache.free() == 24);
 }
 
-TEST_CASE("prompts come no longer than a table") {
-  Cache cache;
-  const RequestId one = cache.read("abcdefgh");
-  const RequestId two = *cache.tables.open();
-  CHECK(cache.index.acquire(cache.tables, two, chain_of("abcdefghi")) == 8);
-  cache.end(one);
-  cache.end(two);
-}
-
 TEST_CASE("hashes tell apart tokens, their order and what comes before") {
   std::set<std::pair<std::uint64_t, std::uint64_t>> seen;
   std::vector<BlockHash> parents{BlockHash{}};
@@ -261,6 +252,12 @@ TEST_CASE(
   CHECK(cache.index.find(numbered({1, 1})) == 1);
   CHECK(cache.index.find(numbered({2})) == 0);
   cache.end(one);
+  // One entry, one bucket: what comes before is looked at.
+  Cache narrow(1);
+  const RequestId two = *narrow.tables.open();
+  REQUIRE(narrow.tables.append(two, 4));
+  narrow.index.insert(narrow.tables, two, numbered({5}));
+  CHECK(narrow.index.find(numbered({5, 5})) == 1);
 }
 
 TEST_CASE("random prompts are evicted in the order of a list") {

@@ -314,7 +314,7 @@ TEST_CASE("random plans on blocks shared by three leave the others as they are")
         engine.append(id, layer, samples.below(12), 100);
       }
     }
-    for (int round = 0; round < 6; ++round) {
+    for (std::size_t round = 0; round < 6; ++round) {
       const auto id = static_cast<RequestId>(samples.below(3));
       std::vector<std::vector<Slot>> kept;
       std::vector<EvictionPlan> plans;

@@ -327,12 +327,20 @@ class PagedEngine {
     const auto id = any_request();
     if (!id) return;
     const std::size_t layer = samples_.below(layers());
-    LayerTokens& tokens = requests_[*id].layers[layer];
-    const std::size_t kept = samples_.below(tokens.values.size() + 1);
-    tables.truncate(*id, layer, kept);
-    tokens.values.resize(kept);
+    const std::size_t kept = samples_.below(requests_[*id].layers[layer].values.size() + 2);
+    if (samples_.below(2) == 0) {
+      tables.truncate(*id, layer, kept);
+      return cut(*id, layer, kept);
+    }
+    tables.truncate(*id, kept);
+    for (std::size_t each = 0; each < layers(); ++each) cut(*id, each, kept);
+  }
+  void cut(RequestId id, std::size_t layer, std::size_t kept) {
+    EngineRequest& request = requests_[id];
+    LayerTokens& tokens = request.layers[layer];
+    tokens.values.resize(std::min(tokens.values.size(), kept));
     tokens.written = std::min(tokens.written, kept);
-    requests_[*id].intact = std::min(requests_[*id].intact, kept);
+    request.intact = std::min(request.intact, kept);
   }
 
   /// Another request goes on from the first blocks of one, in some layers.

@@ -52,7 +52,6 @@ class PrefixIndex {
   /// the pools' blocks allow. Throws std::invalid_argument for 2^31 entries and more.
   explicit PrefixIndex(const BlockTablesConfig& tables, std::size_t entries = 0)
       : layers_(tables.layers),
-        request_blocks_(tables.request_blocks),
         entries_(checked(tables, entries)),
         blocks_(entries_.size(), tables.layers),
         buckets_(std::bit_ceil(entries_.size()), no_id),
@@ -82,8 +81,7 @@ class PrefixIndex {
   std::size_t acquire(BlockTables& tables, RequestId request, std::span<const BlockHash> chain) {
     Path& path = paths_[request];
     LETHE_ASSERT(path.length == 0 && tables.tokens(request, 0) == 0);
-    const std::size_t most = std::min(chain.size(), request_blocks_);
-    while (path.length < most) {
+    while (path.length < chain.size()) {
       const std::uint32_t entry = child(path.last, chain[path.length]);
       if (entry == no_id) break;
       enter(path, entry);
@@ -275,7 +273,6 @@ class PrefixIndex {
   }
 
   std::size_t layers_;
-  std::size_t request_blocks_;
   std::vector<Entry> entries_;
   detail::RawRows<Block> blocks_;
   std::vector<std::uint32_t> buckets_;

@@ -39,13 +39,6 @@ class TableChanges {
     known.count = std::max(known.count, static_cast<std::uint32_t>(last));
   }
 
-  /// A table that was given up has no changes.
-  void forget(std::uint32_t range) {
-    if (range == no_id) return;
-    ranges_[range].first = no_id;
-    ranges_[range].count = 0;
-  }
-
   /// Begins anew; entries_of(table) forgets a table's range and returns its length, to which the
   /// range is cut. The span is valid until the next note. O(ranges).
   template <class EntriesOf>

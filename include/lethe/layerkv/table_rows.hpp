@@ -127,13 +127,13 @@ class TableRows {
     known = std::max(known, static_cast<std::uint32_t>(end));
   }
 
-  /// Keeps the first `tokens` tokens of the tables [first, last), which have them.
+  /// Keeps the first `tokens` tokens, or all, of each of the tables [first, last).
   void cut(std::size_t first, std::size_t last, std::size_t tokens) {
     const std::size_t kept = (tokens + block_tokens_ - 1) / block_tokens_;
     std::size_t singles = 0;
     for (std::size_t table = first; table < last; ++table) {
       TableRow& row = rows_[table];
-      row.tokens = static_cast<std::uint32_t>(tokens);
+      row.tokens = static_cast<std::uint32_t>(std::min<std::size_t>(row.tokens, tokens));
       // Single blocks, as decoding takes them, are given back together.
       if (row.blocks == kept + 1 && row.host_blocks == 0) {
         singles_[0][singles++] = entries_[table][kept];
@@ -146,10 +146,9 @@ class TableRows {
     drop(singles_[0].first(singles));
   }
 
-  /// An empty table; that it has changed is forgotten.
+  /// An empty table. Its range of changes stays: what is appended widens it, or it ends as empty.
   void clear(std::size_t table) {
     cut(table, table + 1, 0);
-    changes_.forget(rows_[table].change);
     rows_[table] = {.change = rows_[table].change};
   }
 
@@ -194,8 +193,11 @@ class TableRows {
                                        [](Block block) { return block.tier() == Tier::host; });
     const std::size_t needed = (row.tokens + block_tokens_ - 1) / block_tokens_;
     if (row.blocks != needed) return "a table's length is not what its tokens need";
-    if (row.host_blocks != static_cast<std::size_t>(on_host))
-      return "a count of blocks on the host";
+    if (row.host_blocks != static_cast<std::size_t>(on_host)) return "a count of host blocks";
+    if (row.shared_end > row.blocks) return "a table ends before its shared blocks do";
+    for (const Block block : held.subspan(row.shared_end)) {
+      if (pool(block.tier()).shared(block)) return "a shared block is not known to be one";
+    }
     return nullptr;
   }
 
