@@ -140,7 +140,7 @@ TEST_CASE("each block is handed out once, and again when its last holder is gone
     Samples samples(blocks + 17);
     Model model(blocks);
     REQUIRE(model.pool.free() == blocks);
-    for (int i = 0; i < 1200; ++i) {
+    for (int i = 0; i < 800; ++i) {
       if (samples.below(3) == 0) model.allocate_one();
       if (samples.below(8) == 0 && blocks != 0) model.allocate_run(samples);
       for (int k = 0; k < 3 && blocks != 0; ++k) {
