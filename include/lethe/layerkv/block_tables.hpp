@@ -1,7 +1,6 @@
 /// One block table for each layer of each request, over a device pool and a host pool.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <optional>

@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "lethe/config.hpp"
+#include "lethe/fixed_list.hpp"
 #include "lethe/layerkv/block_tables.hpp"
+#include "lethe/layerkv/raw_rows.hpp"
 #include "lethe/layerkv/recency_list.hpp"
 #include "lethe/numeric.hpp"
 
