@@ -390,6 +390,18 @@ TEST_CASE("settings that cannot be are refused by name") {
   refuses([](auto& c) { c.request_blocks = 0; }, "request_blocks = 0");
   refuses([](auto& c) { c.request_blocks = 1u << 31; }, "request_blocks = 2147483648");
   refuses([](auto& c) { c.requests = 1u << 30; }, "requests = 1073741824");
+  refuses(
+      [](auto& c) {
+        c.requests = 1u << 24;
+        c.request_blocks = 1u << 23;
+      },
+      "request_blocks = 8388608");
+  refuses(
+      [](auto& c) {
+        c.migrations = 1u << 28;
+        c.request_blocks = 1u << 24;
+      },
+      "request_blocks = 16777216");
   refuses([](auto& c) { c.device_blocks = std::size_t{1} << 40; }, "blocks = 1099511627776");
   refuses([](auto& c) { c.migrations = std::size_t{1} << 32; }, "migrations = 4294967296");
 }

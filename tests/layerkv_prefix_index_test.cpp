@@ -4,9 +4,9 @@
 #include <cstdint>
 #include <list>
 #include <map>
-#include <numeric>
 #include <set>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "catch.hpp"
@@ -64,6 +64,68 @@ struct Cache {
 
   BlockTables tables{config};
   PrefixIndex index;
+};
+
+/// An index of few entries beside a list of idle prefixes, the one released first in front. Blocks
+/// are never missing: entries alone are, so the list decides all.
+struct Listed {
+  static constexpr std::size_t entries = 20;
+  static constexpr BlockTablesConfig wide{
+      .layers = 2, .block_tokens = 4, .device_blocks = 4000, .requests = 6, .request_blocks = 8};
+
+  explicit Listed(std::uint64_t seed) : samples(seed) {}
+
+  void read() {
+    std::string prompt(1 + samples.below(5), 'a');
+    for (char& letter : prompt) letter = static_cast<char>('a' + samples.below(3));
+    std::size_t cached = 0;
+    while (cached < prompt.size() && has(prompt.substr(0, cached + 1))) ++cached;
+    const RequestId id = *tables.open();
+    const std::size_t found = index.acquire(tables, id, chain_of(prompt));
+    REQUIRE(found == cached);
+    REQUIRE(tables.append(id, (prompt.size() - found) * wide.block_tokens));
+    const std::size_t known = index.insert(tables, id, chain_of(prompt));
+    std::size_t length = 0;
+    while (length < prompt.size() && use(prompt.substr(0, length + 1))) ++length;
+    REQUIRE(known == length);
+    open[id] = prompt.substr(0, known);
+  }
+
+  [[nodiscard]] bool has(const std::string& prefix) const {
+    return users.contains(prefix) || std::find(idle.begin(), idle.end(), prefix) != idle.end();
+  }
+
+  /// False when there is no room for the prefix.
+  bool use(const std::string& prefix) {
+    const bool cached = has(prefix);
+    idle.remove(prefix);
+    if (!cached && users.size() + idle.size() == entries) {
+      if (idle.empty()) return false;
+      idle.pop_front();
+    }
+    ++users[prefix];
+    return true;
+  }
+
+  void end() {
+    auto ended = open.begin();
+    std::advance(ended, samples.below(open.size()));
+    index.release(ended->first);
+    tables.close(ended->first);
+    for (std::string prefix = ended->second; !prefix.empty(); prefix.pop_back()) {
+      if (--users[prefix] != 0) continue;
+      users.erase(prefix);
+      idle.push_back(prefix);
+    }
+    open.erase(ended);
+  }
+
+  BlockTables tables{wide};
+  PrefixIndex index{wide, entries};
+  Samples samples;
+  std::list<std::string> idle{};
+  std::map<std::string, int> users{};
+  std::map<RequestId, std::string> open{};
 };
 
 }  // namespace
@@ -261,59 +323,17 @@ TEST_CASE(
 }
 
 TEST_CASE("random prompts are evicted in the order of a list") {
-  // Blocks are never missing here: entries alone are, so that the naive list decides all.
-  BlockTablesConfig wide = config;
-  wide.device_blocks = 4000;
-  BlockTables tables(wide);
-  PrefixIndex index(wide, 20);
-  Samples samples(11);
-  // Idle prefixes, the one released first in front; and those in use.
-  std::list<std::string> idle;
-  std::map<std::string, int> users;
-  std::map<RequestId, std::string> open;
+  Listed listed(11);
   for (int i = 0; i < 4000; ++i) {
-    if (open.size() < wide.requests && samples.below(2) == 0) {
-      std::string prompt;
-      for (std::size_t k = 0; k < 1 + samples.below(5); ++k) {
-        prompt += static_cast<char>('a' + samples.below(3));
-      }
-      const RequestId id = *tables.open();
-      const std::size_t found = index.acquire(tables, id, chain_of(prompt));
-      REQUIRE(tables.append(id, (prompt.size() - found) * wide.block_tokens));
-      const std::size_t known = index.insert(tables, id, chain_of(prompt));
-      std::size_t expected = 0;
-      for (std::size_t length = 1; length <= prompt.size(); ++length) {
-        const std::string prefix = prompt.substr(0, length);
-        const auto at = std::find(idle.begin(), idle.end(), prefix);
-        const bool cached = at != idle.end() || users[prefix] != 0;
-        if (length <= found) REQUIRE(cached);
-        if (length == found + 1) REQUIRE_FALSE(cached);
-        if (at != idle.end()) idle.erase(at);
-        if (!cached) {
-          std::size_t used = 0;
-          for (const auto& [name, count] : users) used += count != 0 ? 1u : 0u;
-          if (used + idle.size() == 20 && idle.empty()) break;
-          if (used + idle.size() == 20) idle.pop_front();
-        }
-        ++users[prefix];
-        expected = length;
-      }
-      REQUIRE(known == expected);
-      open[id] = prompt.substr(0, known);
-    } else if (!open.empty()) {
-      auto ended = open.begin();
-      std::advance(ended, samples.below(open.size()));
-      index.release(ended->first);
-      tables.close(ended->first);
-      for (std::string prefix = ended->second; !prefix.empty(); prefix.pop_back()) {
-        if (--users[prefix] == 0) idle.push_back(prefix);
-      }
-      open.erase(ended);
+    if (listed.open.size() < Listed::wide.requests && listed.samples.below(2) == 0) {
+      listed.read();
+    } else if (!listed.open.empty()) {
+      listed.end();
     }
-    REQUIRE(index.idle() == idle.size());
-    if (i % 50 == 0) REQUIRE(index.consistent());
+    REQUIRE(listed.index.idle() == listed.idle.size());
+    if (i % 50 == 0) REQUIRE(listed.index.consistent());
   }
-  CHECK(index.size() == 20);
+  CHECK(listed.index.size() == Listed::entries);
 }
 
 TEST_CASE("an index of 2^31 entries is refused") {

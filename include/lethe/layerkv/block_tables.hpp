@@ -1,6 +1,7 @@
 /// One block table for each layer of each request, over a device pool and a host pool.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -276,6 +277,11 @@ class BlockTables {
     require(config.requests < most / config.layers, "requests", config.requests,
             "there are fewer than 2^32 tables: choose fewer requests");
     require(config.migrations < most, "migrations", config.migrations, "choose fewer than 2^32");
+    // Products that would wrap round, or that no machine holds.
+    const std::size_t rows = std::max(config.requests * config.layers, config.migrations);
+    require(config.request_blocks <= (std::size_t{1} << 48) / rows, "request_blocks",
+            config.request_blocks,
+            "keep requests x layers x request_blocks and migrations x request_blocks within 2^48");
     return config;
   }
 

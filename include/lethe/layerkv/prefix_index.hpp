@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -281,7 +282,8 @@ class PrefixIndex {
   detail::RecencyList idle_;
   lethe::detail::FixedList<std::uint32_t> unused_;
   std::vector<Path> paths_;
-  std::size_t evictable_[2] = {0, 0};
+  /// Blocks of idle entries, by tier.
+  std::array<std::size_t, 2> evictable_{};
 };
 
 }  // namespace lethe::layerkv

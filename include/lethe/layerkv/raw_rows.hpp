@@ -19,7 +19,7 @@ class RawRows {
   RawRows(std::size_t rows, std::size_t length)
       : length_(length),
         stride_(((length + line - 1) / line | 1) * line),
-        items_(new Item[rows * stride_]) {}
+        items_(std::allocator<Item>().allocate(rows * stride_), {rows * stride_}) {}
 
   [[nodiscard]] std::span<Item> operator[](std::size_t row) {
     return {items_.get() + row * stride_, length_};
@@ -32,9 +32,14 @@ class RawRows {
   /// Items of a cache line.
   static constexpr std::size_t line = sizeof(Item) < 64 ? 64 / sizeof(Item) : 1;
 
+  struct GiveBack {
+    std::size_t count;
+    void operator()(Item* items) const { std::allocator<Item>().deallocate(items, count); }
+  };
+
   std::size_t length_;
   std::size_t stride_;
-  std::unique_ptr<Item[]> items_;
+  std::unique_ptr<Item, GiveBack> items_;
 };
 
 }  // namespace lethe::layerkv::detail

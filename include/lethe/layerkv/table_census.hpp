@@ -53,7 +53,7 @@ class TableCensus {
         if (pool.holders(block) < found.holders) return "a block is held by more than are counted";
         if (pool.pins(block) != found.pins) return "a block's pending copies are miscounted";
         if (found.written > 1 ||
-            (found.written != 0 && (found.pins != 0 || !pool.holders(block)))) {
+            (found.written != 0 && (found.pins != 0 || pool.holders(block) == 0))) {
           return "a pending copy's target is not its own";
         }
         others += pool.holders(block) - found.holders;
