@@ -48,7 +48,7 @@ struct BlockTablesConfig {
 /// allocated, locked or asked of the system after construction. The same calls give the same
 /// tables, so the ranks of a tensor-parallel engine stay alike without talking.
 ///
-/// Memory: 40 bytes a table, 20 a block, and address space (taken only as it is used) for
+/// Memory: 49 bytes a table, 20 a block, and address space (taken only as it is used) for
 /// requests x layers x request_blocks entries of 4 bytes and migrations x request_blocks of 12.
 class BlockTables {
  public:
@@ -249,7 +249,7 @@ class BlockTables {
 
   /// The entries that were changed since the last call, one range a table, so that an engine with
   /// tables on its device sends these alone. Entries cut off are no change. The span is valid until
-  /// a table changes. O(ranges).
+  /// the next call. O(ranges).
   [[nodiscard]] std::span<const TableDelta> take_deltas() { return tables_.take_deltas(); }
 
   /// Whether every invariant holds: each block is free or held, by as many as hold it, in one layer

@@ -22,42 +22,43 @@ struct TableDelta {
 
 namespace detail {
 
-/// One range a table, widened by each change. Every call but take is O(1).
+/// The entries of one table that have changed; `first` is no_id when none have.
+struct ChangedEntries {
+  std::uint32_t first = no_id;
+  std::uint32_t end = 0;
+};
+
+/// One range a table, kept beside it and widened by each change. Every call but take is O(1).
 class TableChanges {
  public:
   TableChanges(std::size_t tables, std::size_t layers)
-      : layers_(static_cast<std::uint32_t>(layers)), ranges_(tables) {}
+      : layers_(static_cast<std::uint32_t>(layers)), tables_(tables), deltas_(tables) {}
 
-  /// Notes entries [first, last) of a table. range: kept beside the table, no_id at first.
-  void note(std::uint32_t& range, std::size_t table, std::size_t first, std::size_t last) {
-    if (range == no_id) {
-      range = static_cast<std::uint32_t>(ranges_.size());
-      ranges_.push_back({.request = static_cast<std::uint32_t>(table), .first = no_id});
-    }
-    TableDelta& known = ranges_[range];
-    known.first = std::min(known.first, static_cast<std::uint32_t>(first));
-    known.count = std::max(known.count, static_cast<std::uint32_t>(last));
+  /// Notes entries [first, last) of a table, whose range this is.
+  void note(ChangedEntries& range, std::size_t table, std::size_t first, std::size_t last) {
+    if (range.first == no_id) tables_.push_back(static_cast<std::uint32_t>(table));
+    range.first = std::min(range.first, static_cast<std::uint32_t>(first));
+    range.end = std::max(range.end, static_cast<std::uint32_t>(last));
   }
 
-  /// Begins anew; entries_of(table) forgets a table's range and returns its length, to which the
-  /// range is cut. The span is valid until the next note. O(ranges).
-  template <class EntriesOf>
-  [[nodiscard]] std::span<const TableDelta> take(EntriesOf&& entries_of) {
-    std::size_t kept = 0;
-    for (TableDelta& delta : ranges_) {
-      const std::uint32_t table = delta.request;
-      const std::uint32_t end = std::min<std::uint32_t>(delta.count, entries_of(table));
-      if (end <= delta.first) continue;
-      ranges_[kept++] = {table / layers_, table % layers_, delta.first, end - delta.first};
+  /// Begins anew; take_range(table) returns a table's range, cut to its length, and empties it. The
+  /// span is valid until the next take. O(tables that have changed).
+  template <class TakeRange>
+  [[nodiscard]] std::span<const TableDelta> take(TakeRange&& take_range) {
+    deltas_.clear();
+    for (const std::uint32_t table : tables_) {
+      const ChangedEntries range = take_range(table);
+      if (range.end <= range.first) continue;
+      deltas_.push_back({table / layers_, table % layers_, range.first, range.end - range.first});
     }
-    ranges_.clear();
-    return {ranges_.data(), kept};
+    tables_.clear();
+    return {deltas_.data(), deltas_.size()};
   }
 
  private:
   std::uint32_t layers_;
-  /// Until take, `request` is the table's number and `count` where the range ends.
-  lethe::detail::FixedList<TableDelta> ranges_;
+  lethe::detail::FixedList<std::uint32_t> tables_;
+  lethe::detail::FixedList<TableDelta> deltas_;
 };
 
 }  // namespace detail

@@ -10,6 +10,7 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "lethe/config.hpp"
@@ -31,8 +32,7 @@ struct TableRow {
   std::uint32_t migration = no_id;
   /// Entries from here on are the table's alone; of those before, others may hold some.
   std::uint32_t shared_end = 0;
-  /// Where the table's range of changes is kept, or no_id.
-  std::uint32_t change = no_id;
+  ChangedEntries changed{};
 };
 
 /// Blocks that are needed, of each tier.
@@ -149,7 +149,7 @@ class TableRows {
   /// An empty table. Its range of changes stays: what is appended widens it, or it ends as empty.
   void clear(std::size_t table) {
     cut(table, table + 1, 0);
-    rows_[table] = {.change = rows_[table].change};
+    rows_[table] = {.changed = rows_[table].changed};
   }
 
   /// Shows another block in an entry, held on the table's behalf; the old one is dropped.
@@ -159,7 +159,7 @@ class TableRows {
     row.host_blocks += static_cast<std::uint32_t>(block.tier() == Tier::host);
     row.host_blocks -= static_cast<std::uint32_t>(old.tier() == Tier::host);
     entries_[table][entry] = block;
-    changes_.note(row.change, table, entry, entry + 1);
+    changes_.note(row.changed, table, entry, entry + 1);
     drop(old);
   }
 
@@ -180,8 +180,8 @@ class TableRows {
 
   [[nodiscard]] std::span<const TableDelta> take_deltas() {
     return changes_.take([this](std::size_t table) {
-      rows_[table].change = no_id;
-      return rows_[table].blocks;
+      const ChangedEntries range = std::exchange(rows_[table].changed, {});
+      return ChangedEntries{range.first, std::min(range.end, rows_[table].blocks)};
     });
   }
 
@@ -280,7 +280,7 @@ class TableRows {
   /// `count` entries more, all written.
   void show(std::size_t table, std::size_t count, std::size_t on_host) {
     TableRow& row = rows_[table];
-    changes_.note(row.change, table, row.blocks, row.blocks + count);
+    changes_.note(row.changed, table, row.blocks, row.blocks + count);
     row.blocks += static_cast<std::uint32_t>(count);
     row.host_blocks += static_cast<std::uint32_t>(on_host);
   }
