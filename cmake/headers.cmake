@@ -110,4 +110,11 @@ set(LETHE_HEADERS
     lethe/layerkv/recency_list.hpp
     lethe/layerkv/prefix_index.hpp
     lethe/layerkv/table_view.hpp
+    lethe/layerkv/copier.hpp
+    lethe/layerkv/index_lists.hpp
+    lethe/layerkv/link_pace.hpp
+    lethe/layerkv/coalescer.hpp
+    lethe/layerkv/transfer_config.hpp
+    lethe/layerkv/copy_slices.hpp
+    lethe/layerkv/transfer.hpp
 )
