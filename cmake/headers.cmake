@@ -114,6 +114,7 @@ set(LETHE_HEADERS
     lethe/layerkv/index_lists.hpp
     lethe/layerkv/link_pace.hpp
     lethe/layerkv/coalescer.hpp
+    lethe/layerkv/thread_copier.hpp
     lethe/layerkv/transfer_config.hpp
     lethe/layerkv/copy_slices.hpp
     lethe/layerkv/transfer.hpp
