@@ -1,0 +1,16 @@
+#pragma once
+
+#include "options.hpp"
+
+namespace serving {
+
+/// Replays a measured run; figures beside each other. Returns 0 when all are within the bounds,
+/// else
+/// 1. All commands throw decoder::Error, std::invalid_argument or std::bad_alloc for what cannot be
+/// done.
+int validate(const ValidateOptions& options);
+
+/// Serves one trace on one machine under one policy.
+int simulate(const SimulateOptions& options);
+
+}  // namespace serving

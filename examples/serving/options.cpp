@@ -1,0 +1,68 @@
+#include "options.hpp"
+
+#include <CLI/CLI.hpp>
+
+#include "model_shape.hpp"
+
+namespace serving {
+namespace {
+
+void add_model(CLI::App& app, std::string& model) {
+  app.add_option("-m,--model", model, "Model whose shape is served: " + model_list())
+      ->capture_default_str();
+}
+
+void add(CLI::App& app, MachineOptions& options) {
+  app.add_option("--profile", options.profile,
+                 "Machine: estimate (an H100's data sheet), a folder with measured dense.csv, or "
+                 "the beginning of kernel tables' names such as profiles/a100_sxm")
+      ->capture_default_str();
+  add_model(app, options.model);
+  app.add_option("--gpus", options.gpus, "GPUs that serve together, tensor parallel")
+      ->capture_default_str()
+      ->check(CLI::Range(std::size_t{1}, std::size_t{64}));
+}
+
+void add(CLI::App& app, WorkOptions& options) {
+  app.add_option("--trace", options.trace,
+                 "Requests: CSV or JSON lines (docs/serving.md); without, a made-up trace");
+  app.add_option("--rate", options.rate, "Mean requests a second; 0: as the trace has it")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1e6));
+  app.add_option("--requests", options.requests, "Only the first so many; 0: all")
+      ->capture_default_str()
+      ->check(CLI::Range(std::size_t{0}, std::size_t{1} << 28));
+  app.add_option("--seed", options.seed, "Of the made-up trace")->capture_default_str();
+}
+
+void add_json(CLI::App& app, std::string& path) {
+  app.add_option("--json", path, "Write the same figures to this file as JSON");
+}
+
+}  // namespace
+
+void add_options(CLI::App& app, ValidateOptions& options) {
+  app.add_option("--run", options.run,
+                 "Folder of a measured run: requests.csv, meta.json, dense.csv, attention.csv, "
+                 "per_sequence.csv")
+      ->required();
+  app.add_option("--prompts", options.prompts,
+                 "JSON lines with each request's input_tok_ids, so that prompts that begin alike "
+                 "share blocks as they did; without, RUN/prompts.jsonl where it is there");
+  add_model(app, options.model);
+  add_json(app, options.json);
+}
+
+void add_options(CLI::App& app, SimulateOptions& options) {
+  add(app, options.machine);
+  add(app, options.work);
+  app.add_option("--ttft", options.first_token, "Objective: seconds until the first token")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  app.add_option("--tpot", options.each_token, "Objective: seconds a token after it")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  add_json(app, options.json);
+}
+
+}  // namespace serving

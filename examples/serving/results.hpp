@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace serving {
+
+/// When what happened to a request, in seconds of the trace.
+struct Served {
+  double scheduled = -1;  ///< when first put into a step
+  double first = -1;      ///< end of the step that generated its first token
+  double end = -1;        ///< end of the step that generated its last one
+  std::uint32_t preemptions = 0;
+  bool is_refused = false;  ///< it can never fit into this machine
+};
+
+/// How things stood at one moment.
+struct Moment {
+  double time = 0;
+  std::uint32_t running = 0;
+  std::uint32_t waiting = 0;
+  double device_share = 0;  ///< of the blocks, in use (cached prefixes that nobody uses are not)
+  double host_share = 0;
+};
+
+/// What a run came to.
+struct RunResults {
+  std::vector<Served> requests;  ///< as the trace's
+  std::vector<Moment> moments;   ///< at most a few thousand, evenly spread in time
+  std::size_t steps = 0;
+  std::size_t preemptions = 0;
+  std::size_t reused_tokens = 0;  ///< of prompts and recomputations, found in the prefix cache
+  double busy = 0;                ///< seconds that steps took
+  double makespan = 0;            ///< until the last token
+  double link_seconds = 0;        ///< that copies between device and host took
+  double link_bytes = 0;
+};
+
+}  // namespace serving

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "engine_settings.hpp"
+#include "live.hpp"
+#include "memory.hpp"
+#include "results.hpp"
+
+namespace serving {
+
+/// What a step computes of one request.
+struct StepItem {
+  std::uint32_t slot = 0;
+  std::uint32_t tokens = 0;
+  std::uint32_t context = 0;  ///< tokens before them
+  bool gives_token = false;   ///< the step generates one
+};
+
+/// Decides what each step computes, by vLLM's rules: who runs goes first, in the order of
+/// admission; then who waits, first come first served, if its blocks are there. When a running
+/// request lacks a block, the one admitted last loses all of its blocks and waits again, before all
+/// others; nobody is admitted in such a step.
+class Scheduler {
+ public:
+  /// results.requests, as long as the trace, receives the times of admission.
+  Scheduler(const EngineSettings& settings, Memory& memory, RunResults& results);
+
+  /// A request arrives. O(1).
+  void arrive(std::uint32_t index, const Request& request);
+  /// Fills `items` with the next step; empty when there is nothing to do. O(running).
+  void schedule(double now, std::vector<StepItem>& items);
+  /// The step is over: counts its tokens; returns through `finished` who got the last one.
+  void finish(double now, const std::vector<StepItem>& items);
+
+  const Live& live(std::uint32_t slot) const { return lives_[slot]; }
+  std::size_t running() const { return running_.size(); }
+  std::size_t waiting() const { return waiting_.size(); }
+  std::size_t finished() const { return finished_; }
+
+ private:
+  void schedule_running(std::vector<StepItem>& items, std::size_t& budget);
+  void admit_waiting(double now, std::vector<StepItem>& items, std::size_t& budget);
+  bool make_room(std::size_t position, std::uint32_t slot, std::size_t tokens);
+  void preempt_last();
+  void add_item(std::uint32_t slot, std::size_t tokens, std::vector<StepItem>& items,
+                std::size_t& budget);
+  void end(double now, std::uint32_t slot);
+
+  EngineSettings settings_;
+  Memory& memory_;
+  RunResults& results_;
+  std::vector<Live> lives_;
+  std::vector<std::uint32_t> unused_;
+  std::vector<std::uint32_t> running_;  ///< slots, in the order of admission
+  std::deque<std::uint32_t> waiting_;
+  std::size_t finished_ = 0;
+  bool has_preempted_ = false;
+};
+
+}  // namespace serving

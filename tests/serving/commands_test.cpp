@@ -1,0 +1,125 @@
+#include <sys/wait.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+
+#include "catch.hpp"
+#include "files.hpp"
+#include "measured_folder.hpp"
+
+namespace {
+
+using nlohmann::json;
+using serving::test::Folder;
+
+struct Outcome {
+  int status = -1;
+  std::string output;
+  std::string errors;
+};
+
+std::string slurp(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+Outcome run(const Folder& folder, const std::string& arguments) {
+  const std::string command = "cd '" + folder.path(".") + "' && '" LETHE_SERVING_FILE "' " +
+                              arguments + " >out 2>err </dev/null";
+  const int status = std::system(command.c_str());
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, slurp(folder.path("out")),
+          slurp(folder.path("err"))};
+}
+
+/// One line on stderr that begins with the program's name and contains `part`, and status 2.
+void check_refused(const Outcome& outcome, const std::string& part) {
+  INFO("stderr: " << outcome.errors);
+  CHECK(outcome.status == 2);
+  CHECK(outcome.errors.rfind("serving: ", 0) == 0);
+  CHECK(outcome.errors.find('\n') + 1 == outcome.errors.size());
+  CHECK(outcome.errors.find(part) != std::string::npos);
+}
+
+/// A run on the tables' machine; `late` is added to what was measured of its only request.
+void write_run(const Folder& folder, double late) {
+  serving::test::write_tables(folder, "run");
+  folder.write("run/meta.json", R"({"kv_cache": {"num_gpu_blocks": 101, "block_size": 16},
+    "resolved_config": {"scheduler_config": {"max_num_batched_tokens": 512, "max_num_seqs": 8}}})");
+  // One prompt of 512 tokens: 258 operations of 512 us, then three tokens of 258 us and 3.2 ms.
+  const double first = 258e-6 * 512 + late;
+  std::ostringstream text;
+  text.precision(17);
+  text << "arrival_s,input_tokens,output_tokens,queue_s,ttft_s,e2e_s\n0,512,4,0.000001," << first
+       << "," << first + 3 * (258e-6 + 3.2e-3) << "\n";
+  folder.write("run/requests.csv", text.str());
+}
+
+}  // namespace
+
+TEST_CASE("validate says what is within the bounds, and fails when something is not") {
+  const Folder folder;
+  write_run(folder, 0);
+  const Outcome good = run(folder, "validate --run run --json good.json");
+  INFO(good.output << good.errors);
+  CHECK(good.status == 0);
+  const json lines = json::parse(slurp(folder.path("good.json"))).at("lines");
+  REQUIRE(lines.size() == 17);
+  for (const json& line : lines)
+    if (line.at("name").get<std::string>().rfind("queueing", 0) != 0)
+      CHECK(std::abs(line.at("error").get<double>()) < 1e-6);
+  write_run(folder, 0.05);
+  const Outcome bad = run(folder, "validate --run run");
+  CHECK(bad.status == 1);
+  CHECK(bad.output.find("OUTSIDE") != std::string::npos);
+}
+
+TEST_CASE("simulate serves a made-up trace out of the box, the same each time") {
+  const Folder folder;
+  const Outcome one = run(folder, "simulate --requests 50 --json one.json");
+  INFO(one.errors);
+  CHECK(one.status == 0);
+  CHECK(one.output.find("TTFT") != std::string::npos);
+  CHECK(run(folder, "simulate --requests 50 --json two.json").status == 0);
+  const json result = json::parse(slurp(folder.path("one.json"))).at("result");
+  CHECK(result == json::parse(slurp(folder.path("two.json"))).at("result"));
+  CHECK(result.at("requests").at("served") == 50);
+  for (const char* figure : {"ttft_seconds", "tpot_seconds", "queue_seconds", "latency_seconds"})
+    CHECK(result.at(figure).at("p99") >= result.at(figure).at("p50"));
+  CHECK(run(folder, "simulate --requests 50 --seed 2 --json three.json").status == 0);
+  CHECK(result != json::parse(slurp(folder.path("three.json"))).at("result"));
+}
+
+TEST_CASE("a trace is served at the rate asked for") {
+  const Folder folder;
+  folder.write("t.csv", "arrival_s,input_tokens,output_tokens\n0,10,1\n1,10,1\n2,10,1\n3,10,1\n");
+  CHECK(run(folder, "simulate --trace t.csv --rate 0.004 --json r.json").status == 0);
+  const json result = json::parse(slurp(folder.path("r.json"))).at("result");
+  CHECK(result.at("makespan_seconds").get<double>() > 999);
+  CHECK(result.at("makespan_seconds").get<double>() < 1001);
+}
+
+TEST_CASE("what cannot be done is refused in one line") {
+  const Folder folder;
+  write_run(folder, 0);
+  check_refused(run(folder, ""), "A subcommand is required");
+  check_refused(run(folder, "frobnicate"), "frobnicate");
+  check_refused(run(folder, "simulate --trace nowhere.csv"), "nowhere.csv: cannot be read");
+  check_refused(run(folder, "simulate --profile nowhere"), "there is no profile nowhere");
+  check_refused(run(folder, "simulate --model gpt"), "there is no model gpt");
+  check_refused(run(folder, "simulate --model llama-3.1-70b"), "leave no room");
+  check_refused(run(folder, "simulate --rate -1"), "--rate");
+  check_refused(run(folder, "simulate --ttft 0"), "--ttft");
+  check_refused(run(folder, "simulate --json no/such/folder.json"), "cannot be written");
+  check_refused(run(folder, "validate"), "--run");
+  check_refused(run(folder, "validate --run ."), "meta.json: cannot be read");
+  folder.write("bad.csv", "arrival_s,input_tokens,output_tokens\n0,1,1\n0,x,1\n");
+  check_refused(run(folder, "simulate --trace bad.csv"), "bad.csv: row 3: input_tokens is \"x\"");
+  folder.write("run/meta.json", R"({"kv_cache": {"num_gpu_blocks": 0, "block_size": 16}})");
+  check_refused(run(folder, "validate --run run"), "no number above 0 at /kv_cache/num_gpu_blocks");
+}
