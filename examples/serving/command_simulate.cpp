@@ -6,7 +6,6 @@
 #include "metrics.hpp"
 #include "output.hpp"
 #include "profile.hpp"
-#include "progress.hpp"
 #include "report_text.hpp"
 #include "work.hpp"
 
@@ -40,30 +39,22 @@ void print(const Trace& trace, const Profile& profile, const Summary& summary,
       fixed(results.makespan, 1).c_str(), results.preemptions, summary.refused);
 }
 
-RunResults serve_shown(const Trace& trace, const Profile& profile, const EngineSettings& settings) {
-  decoder::Progress progress("Serving", trace.requests.size());
-  std::size_t shown = 0;
-  return serve(trace, profile, settings, [&](std::size_t done) {
-    progress.advance(done - shown);
-    shown = done;
-  });
-}
-
 }  // namespace
 
 int simulate(const SimulateOptions& options) {
   decoder::check_writable(options.json);
+  check_policy(options.policy);
   const Trace trace = trace_of(options.work);
-  const EngineSettings settings;
-  const Profile profile = read_profile(options.machine.profile, model_shape(options.machine.model),
-                                       options.machine.gpus, settings.block_tokens);
-  const RunResults results = serve_shown(trace, profile, settings);
-  const Summary summary = summarise(trace, results, {options.first_token, options.each_token});
+  const PolicySettings settings = policy_settings(options.service);
+  const Profile profile = profile_of(options.machine);
+  const RunResults results = serve_shown(options.policy, trace, profile, settings);
+  const Summary summary = summarise(trace, results, objectives_of(options.service));
   print(trace, profile, summary, results);
   decoder::write_json(options.json, {{"trace", trace.name},
                                      {"profile", profile.name},
                                      {"model", profile.model.name},
                                      {"gpus", profile.gpus},
+                                     {"policy", options.policy},
                                      {"result", to_json(summary, results)}});
   return 0;
 }

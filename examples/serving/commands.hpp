@@ -13,4 +13,7 @@ int validate(const ValidateOptions& options);
 /// Serves one trace on one machine under one policy.
 int simulate(const SimulateOptions& options);
 
+/// Serves a trace under several policies at several rates: tables, a page, JSON.
+int compare(const CompareOptions& options);
+
 }  // namespace serving

@@ -42,6 +42,7 @@ std::string refusal(const CLI::App& app, const CLI::ParseError& error, int argc,
 struct Settings {
   serving::ValidateOptions validate;
   serving::SimulateOptions simulate;
+  serving::CompareOptions compare;
 };
 
 void add_commands(CLI::App& app, Settings& settings, int& status) {
@@ -49,6 +50,8 @@ void add_commands(CLI::App& app, Settings& settings, int& status) {
               settings.validate, &serving::validate, status);
   add_command(app, "simulate", "Serve a trace on a machine: latencies, objectives met, goodput",
               settings.simulate, &serving::simulate, status);
+  add_command(app, "compare", "One trace under several policies at several rates; tables, a page",
+              settings.compare, &serving::compare, status);
 }
 
 int run(int argc, char** argv) {

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 
 #include "model_shape.hpp"
+#include "policy.hpp"
 
 namespace serving {
 namespace {
@@ -21,18 +22,42 @@ void add(CLI::App& app, MachineOptions& options) {
   app.add_option("--gpus", options.gpus, "GPUs that serve together, tensor parallel")
       ->capture_default_str()
       ->check(CLI::Range(std::size_t{1}, std::size_t{64}));
+  app.add_option("--blocks", options.blocks,
+                 "Blocks of 16 tokens that the device holds; 0: what its memory leaves")
+      ->capture_default_str()
+      ->check(CLI::Range(std::size_t{0}, std::size_t{1} << 24));
 }
 
 void add(CLI::App& app, WorkOptions& options) {
   app.add_option("--trace", options.trace,
                  "Requests: CSV or JSON lines (docs/serving.md); without, a made-up trace");
-  app.add_option("--rate", options.rate, "Mean requests a second; 0: as the trace has it")
-      ->capture_default_str()
-      ->check(CLI::Range(0.0, 1e6));
   app.add_option("--requests", options.requests, "Only the first so many; 0: all")
       ->capture_default_str()
       ->check(CLI::Range(std::size_t{0}, std::size_t{1} << 28));
   app.add_option("--seed", options.seed, "Of the made-up trace")->capture_default_str();
+}
+
+void add_rate(CLI::App& app, double& rate) {
+  app.add_option("--rate", rate, "Mean requests a second; 0: as the trace has it")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1e6));
+}
+
+void add(CLI::App& app, ServiceOptions& options) {
+  app.add_option("--ttft", options.first_token, "Objective: seconds until the first token")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  app.add_option("--tpot", options.each_token, "Objective: seconds a token after it")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  app.add_option("--bound", options.bound, "Most tokens of a layer, of policies that prune")
+      ->capture_default_str()
+      ->check(CLI::Range(std::size_t{16}, std::size_t{1} << 24));
+  app.add_option("--host-gb", options.host_gigabytes, "Host memory for the cache, GB a GPU")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 16384.0));
+  app.add_flag("--prefix-cache", options.has_prefix_cache,
+               "Let vllm reuse the blocks of prompts that begin alike; others do not here");
 }
 
 void add_json(CLI::App& app, std::string& path) {
@@ -56,12 +81,28 @@ void add_options(CLI::App& app, ValidateOptions& options) {
 void add_options(CLI::App& app, SimulateOptions& options) {
   add(app, options.machine);
   add(app, options.work);
-  app.add_option("--ttft", options.first_token, "Objective: seconds until the first token")
+  add_rate(app, options.work.rate);
+  add(app, options.service);
+  app.add_option("--policy", options.policy, "How it is served: " + policy_list())
+      ->capture_default_str();
+  add_json(app, options.json);
+}
+
+void add_options(CLI::App& app, CompareOptions& options) {
+  add(app, options.machine);
+  add(app, options.work);
+  app.add_option("--rate", options.rates,
+                 "Mean requests a second, several by commas; 0: as the trace has it")
+      ->delimiter(',')
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  app.add_option("--tpot", options.each_token, "Objective: seconds a token after it")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(0.0, 1e6));
+  add(app, options.service);
+  app.add_option("--policy", options.policies,
+                 "How it is served, several by commas: " + policy_list())
+      ->delimiter(',')
+      ->capture_default_str();
+  app.add_option("--report", options.report, "HTML page to write; empty for none")
+      ->capture_default_str();
   add_json(app, options.json);
 }
 

@@ -16,6 +16,7 @@ struct MachineOptions {
   std::string profile = "estimate";
   std::string model = "llama-3.1-8b";
   std::size_t gpus = 1;
+  std::size_t blocks = 0;  ///< of 16 tokens in all layers; 0: what the GPU's memory leaves
 };
 
 /// What is served.
@@ -34,17 +35,37 @@ struct ValidateOptions {
   std::string json;
 };
 
+/// How it is served.
+struct ServiceOptions {
+  double first_token = 3.0;  ///< objectives: LayerKV's (arXiv 2410.00428)
+  double each_token = 0.2;
+  std::size_t bound = 1024;  ///< tokens of a layer, of policies that prune
+  double host_gigabytes = 128;
+  bool has_prefix_cache = false;  ///< of vllm; off, so that all policies compute the same prompts
+};
+
 /// `serving simulate`.
 struct SimulateOptions {
   MachineOptions machine;
   WorkOptions work;
+  ServiceOptions service;
   std::string policy = "vllm";
-  double first_token = 3.0;
-  double each_token = 0.2;
+  std::string json;
+};
+
+/// `serving compare`.
+struct CompareOptions {
+  MachineOptions machine;
+  WorkOptions work;
+  ServiceOptions service;
+  std::vector<std::string> policies{"vllm", "layerkv", "lethe", "layerkv+lethe"};
+  std::vector<double> rates{0};  ///< each as WorkOptions::rate
+  std::string report = "serving.html";
   std::string json;
 };
 
 void add_options(CLI::App& app, ValidateOptions& options);
 void add_options(CLI::App& app, SimulateOptions& options);
+void add_options(CLI::App& app, CompareOptions& options);
 
 }  // namespace serving

@@ -7,6 +7,15 @@ namespace serving {
 Scheduler::Scheduler(const EngineSettings& settings, Memory& memory, RunResults& results)
     : settings_(settings), memory_(memory), results_(results) {}
 
+bool Scheduler::fits(const Request& request) const {
+  const std::size_t block = settings_.block_tokens;
+  return (request.input + request.output + block - 1) / block <= memory_.size();
+}
+
+double Scheduler::device_share() const {
+  return 1 - static_cast<double>(memory_.available()) / static_cast<double>(memory_.size());
+}
+
 void Scheduler::arrive(std::uint32_t index, const Request& request) {
   if (unused_.empty()) {
     unused_.push_back(static_cast<std::uint32_t>(lives_.size()));

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <vector>
 
 #include "engine_settings.hpp"
@@ -36,7 +37,18 @@ class Scheduler {
   /// The step is over: counts its tokens; returns through `finished` who got the last one.
   void finish(double now, const std::vector<StepItem>& items);
 
-  const Live& live(std::uint32_t slot) const { return lives_[slot]; }
+  /// When a step ends that begins at `begin` and computes for so many seconds.
+  double end_of_step(double begin, double seconds, const std::vector<StepItem>&) const {
+    return begin + seconds;
+  }
+  /// The next moment at which blocks come free without a step: never.
+  double next_event() const { return std::numeric_limits<double>::infinity(); }
+  /// Tokens that attention reads of a request's cache.
+  double context(std::uint32_t, double tokens) const { return tokens; }
+  /// Whether a request could ever be served.
+  bool fits(const Request& request) const;
+  double device_share() const;
+  double host_share() const { return 0; }
   std::size_t running() const { return running_.size(); }
   std::size_t waiting() const { return waiting_.size(); }
   std::size_t finished() const { return finished_; }

@@ -1,8 +1,17 @@
 #include "work.hpp"
 
-#include "error.hpp"
+#include <utility>
+
+#include "progress.hpp"
 
 namespace serving {
+
+Trace at_rate(Trace trace, double rate) {
+  const double span = trace.requests.back().arrival - trace.requests.front().arrival;
+  if (rate > 0 && span > 0)
+    speed_up(trace, rate * span / static_cast<double>(trace.requests.size()));
+  return trace;
+}
 
 Trace trace_of(const WorkOptions& options) {
   Trace trace;
@@ -16,10 +25,37 @@ Trace trace_of(const WorkOptions& options) {
     if (options.requests > 0 && options.requests < trace.requests.size())
       trace.requests.resize(options.requests);
   }
-  const double span = trace.requests.back().arrival - trace.requests.front().arrival;
-  if (options.rate > 0 && span > 0)
-    speed_up(trace, options.rate * span / static_cast<double>(trace.requests.size()));
-  return trace;
+  return at_rate(std::move(trace), options.rate);
+}
+
+Profile profile_of(const MachineOptions& options) {
+  Profile profile = read_profile(options.profile, model_shape(options.model), options.gpus,
+                                 EngineSettings{}.block_tokens);
+  if (options.blocks > 0) profile.device_blocks = options.blocks;
+  return profile;
+}
+
+PolicySettings policy_settings(const ServiceOptions& options) {
+  PolicySettings settings;
+  settings.engine.has_prefix_cache = options.has_prefix_cache;
+  settings.each_token = options.each_token;
+  settings.bound = options.bound;
+  settings.host_bytes = options.host_gigabytes * 1e9;
+  return settings;
+}
+
+Objectives objectives_of(const ServiceOptions& options) {
+  return {options.first_token, options.each_token};
+}
+
+RunResults serve_shown(const std::string& policy, const Trace& trace, const Profile& profile,
+                       const PolicySettings& settings) {
+  decoder::Progress progress("Serving with " + policy, trace.requests.size());
+  std::size_t shown = 0;
+  return serve_policy(policy, trace, profile, settings, [&](std::size_t done) {
+    progress.advance(done - shown);
+    shown = done;
+  });
 }
 
 }  // namespace serving

@@ -1,0 +1,122 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <lethe/layerkv/admission.hpp>
+#include <lethe/layerkv/block_tables.hpp>
+#include <lethe/layerkv/forecast.hpp>
+#include <lethe/layerkv/output_length.hpp>
+#include <span>
+#include <vector>
+
+#include "layered_settings.hpp"
+#include "link.hpp"
+#include "live.hpp"
+#include "results.hpp"
+#include "scheduler.hpp"
+
+namespace serving {
+
+/// A request that runs, as its layers lie.
+struct LayeredLive {
+  Live live;
+  std::vector<bool> on_host;  ///< by layer; a layer that is on its way still counts as where it was
+  std::size_t host_layers = 0;
+  std::size_t moving_out = 0;  ///< layers on their way
+  std::size_t moving_in = 0;
+  std::uint32_t room = 0;  ///< tokens that its tables have room for, before bounds
+  double arrival = 0;
+  double first = -1;  ///< when its first token came
+};
+
+/// Decides what each step computes, with the library's layer-wise allocation, admission, placement
+/// and forecast; the rules are otherwise Scheduler's. A prompt takes all of its blocks when it is
+/// admitted. When a running request lacks a block it waits for layers that are on their way to the
+/// host, and where there are none, the one admitted last is preempted.
+class LayeredScheduler {
+ public:
+  LayeredScheduler(const LayeredSettings& settings, RunResults& results);
+
+  void arrive(std::uint32_t index, const Request& request);
+  void schedule(double now, std::vector<StepItem>& items);
+  void finish(double now, const std::vector<StepItem>& items);
+  /// When a step ends that begins at `begin` and computes for so many seconds.
+  double end_of_step(double begin, double seconds, const std::vector<StepItem>& items);
+  /// The next moment at which blocks come free without a step; none: infinity.
+  double next_event() const;
+
+  /// Tokens that attention reads of a request's cache, the mean over layers.
+  double context(std::uint32_t slot, double tokens) const;
+  bool fits(const Request& request) const;
+  std::size_t running() const { return running_.size(); }
+  std::size_t waiting() const { return waiting_.size(); }
+  std::size_t finished() const { return finished_; }
+  double device_share() const;
+  double host_share() const;
+  const lethe::layerkv::BlockTables& tables() const { return tables_; }
+
+ private:
+  /// A layer on its way.
+  struct Move {
+    double end;
+    lethe::layerkv::MigrationId id;
+    std::uint32_t slot;
+    std::uint32_t layer;
+    bool to_host;
+  };
+
+  std::size_t layers() const { return settings_.shape.layers; }
+  std::uint32_t bounded(std::size_t layer, std::size_t tokens) const;
+  std::size_t blocks_of(std::size_t tokens) const;
+  void end_moves(double now);
+  void rebalance(double now);
+  lethe::layerkv::LowestPoint forecast();
+  lethe::layerkv::MovableRequest movable(const LayeredLive& request) const;
+  void move(double now, std::span<const lethe::layerkv::LayerMove> moves, bool to_host);
+  bool move_one(double now, std::uint32_t slot, bool to_host);
+  void schedule_running(std::vector<StepItem>& items, std::size_t& budget);
+  bool is_hidden(const LayeredLive& request);
+  bool grow(LayeredLive& request, std::size_t tokens);
+  bool make_room(std::size_t position, std::size_t tokens);
+  void preempt_last();
+  void admit(double now, std::vector<StepItem>& items, std::size_t& budget);
+  double look_at_running(double now);
+  lethe::layerkv::AdmissionDecision decide(double now, std::size_t budget);
+  bool place(double now, const lethe::layerkv::AdmittedRequest& admitted,
+             std::vector<StepItem>& items, std::size_t& budget);
+  bool allocate(LayeredLive& request, std::size_t retained);
+  void add_item(std::uint32_t slot, std::size_t tokens, std::vector<StepItem>& items,
+                std::size_t& budget);
+  void release(LayeredLive& request);
+  void end(double now, std::uint32_t slot);
+
+  LayeredSettings settings_;
+  RunResults& results_;
+  lethe::layerkv::BlockTables tables_;
+  lethe::layerkv::LayerwiseAdmission layerwise_;
+  lethe::layerkv::WholeRequestAdmission whole_;
+  lethe::layerkv::OutputLengths lengths_;
+  lethe::layerkv::BlockForecast forecast_;
+  lethe::layerkv::Watermarks watermarks_;
+  std::vector<LayeredLive> lives_;
+  std::vector<std::uint32_t> unused_;
+  std::vector<std::uint32_t> running_;
+  std::deque<std::uint32_t> waiting_;
+  std::vector<Move> moves_;
+  std::vector<lethe::layerkv::MovableRequest> movable_;
+  std::vector<lethe::layerkv::LayerMove> plan_;
+  std::vector<lethe::layerkv::DecodingRequest> decoding_;
+  std::vector<lethe::layerkv::AdmittedRequest> admitted_;
+  StepCopies copies_;
+  LinkWay in_;
+  LinkWay out_;
+  double step_seconds_ = 0;        ///< what a token takes now
+  double compute_seconds_ = 0;     ///< of the step decided last
+  double fetch_seconds_ = 0;       ///< of the step that is being decided
+  std::size_t largest_bound_ = 0;  ///< 0: none
+  std::size_t finished_ = 0;
+  bool has_preempted_ = false;
+};
+
+}  // namespace serving

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "engine.hpp"
+
+namespace serving {
+
+/// What serves a trace: a policy by its name, and what it may use.
+struct PolicySettings {
+  EngineSettings engine;
+  double each_token = 0.2;    ///< the TPOT that admission keeps to
+  std::size_t bound = 1024;   ///< most tokens of a layer, where the policy prunes
+  double host_bytes = 128e9;  ///< of the host's memory, for each GPU
+};
+
+/// The policies' names, separated by commas.
+std::string policy_list();
+/// Throws decoder::Error that lists the policies when there is none of that name.
+void check_policy(const std::string& name);
+
+/// Serves the trace under a policy:
+///
+/// - vllm: all of a prompt's blocks on the device, first come first served, recompute on
+/// preemption;
+/// - layerkv: layer-wise blocks, admission by slack, interleaved layers, coalesced copies;
+/// - lethe: vllm's rules, no layer beyond `bound` tokens;
+/// - layerkv+lethe: both;
+/// - layerkv-greedy: layerkv without the rule of slack; layerkv-forgiving: with it, but for
+/// requests
+///   that miss their target anyway;
+/// - layerkv-last, layerkv-scattered, layerkv-fetch: layerkv without interleaving, without
+///   coalescing, and fetching layers for every step whether that hides or not.
+RunResults serve_policy(const std::string& name, const Trace& trace, const Profile& profile,
+                        const PolicySettings& settings, const ServeProgress& progress = {});
+
+}  // namespace serving
