@@ -104,6 +104,24 @@ TEST_CASE("a trace is served at the rate asked for") {
   CHECK(result.at("makespan_seconds").get<double>() < 1001);
 }
 
+TEST_CASE("compare writes a table, a page that stands alone and the same as JSON") {
+  const Folder folder;
+  const Outcome outcome = run(folder,
+                              "compare --requests 40 --rate 5,50 --policy vllm,layerkv+lethe "
+                              "--blocks 1200 --report page.html --json runs.json");
+  INFO(outcome.errors);
+  CHECK(outcome.status == 0);
+  CHECK(outcome.output.find("layerkv+lethe") != std::string::npos);
+  const std::string page = slurp(folder.path("page.html"));
+  CHECK(page.find("http") == page.find("http://www.w3.org"));
+  CHECK(page.find("<script") == std::string::npos);
+  CHECK(page.find("50.00 requests a second") != std::string::npos);
+  const json runs = json::parse(slurp(folder.path("runs.json"))).at("runs");
+  REQUIRE(runs.size() == 4);
+  CHECK(runs[3].at("policy") == "layerkv+lethe");
+  for (const json& each : runs) CHECK(each.at("result").at("requests").at("served") == 40);
+}
+
 TEST_CASE("what cannot be done is refused in one line") {
   const Folder folder;
   write_run(folder, 0);
@@ -114,6 +132,9 @@ TEST_CASE("what cannot be done is refused in one line") {
   check_refused(run(folder, "simulate --model gpt"), "there is no model gpt");
   check_refused(run(folder, "simulate --model llama-3.1-70b"), "leave no room");
   check_refused(run(folder, "simulate --rate -1"), "--rate");
+  check_refused(run(folder, "simulate --policy fifo"), "there is no policy fifo");
+  check_refused(run(folder, "compare --policy vllm,fifo"), "there is no policy fifo");
+  check_refused(run(folder, "compare --report no/such/page.html"), "cannot be written");
   check_refused(run(folder, "simulate --ttft 0"), "--ttft");
   check_refused(run(folder, "simulate --json no/such/folder.json"), "cannot be written");
   check_refused(run(folder, "validate"), "--run");
