@@ -65,12 +65,12 @@ bool LayeredScheduler::place(double now, const layerkv::AdmittedRequest& admitte
   const std::uint32_t slot = waiting_.front();
   LayeredLive& request = lives_[slot];
   const std::size_t blocks = blocks_of(bounded(0, request.live.known));
-  // Those that run take a block a layer before long; what is beyond that may stay.
+  // Those that run take a block a layer before long. With some layers away it cannot decode as the
+  // others do, so what it kept beyond the fewest would be lost to those that can.
   const std::size_t growth = running_.size() * layers();
-  const std::size_t free = tables_.free_blocks(Tier::device);
-  const std::size_t spare = free > growth ? (free - growth) / std::max<std::size_t>(1, blocks) : 0;
-  const std::size_t most = std::max(admitted.layers.fewest, admitted.layers.most);
-  const std::size_t retained = std::clamp(spare, admitted.layers.fewest, most);
+  const bool all_fit = admitted.layers.most >= layers() &&
+                       tables_.free_blocks(Tier::device) >= growth + layers() * blocks;
+  const std::size_t retained = all_fit ? layers() : admitted.layers.fewest;
   if (!allocate(request, retained)) return false;
   waiting_.pop_front();
   running_.push_back(slot);

@@ -115,7 +115,7 @@ void LayeredScheduler::schedule(double now, std::vector<StepItem>& items) {
   if (settings_.offloads) rebalance(now);
   std::size_t budget = settings_.engine.batch_tokens;
   fetch_seconds_ = 0;
-  schedule_running(items, budget);
+  schedule_running(now, items, budget);
   if (!has_preempted_) admit(now, items, budget);
 }
 
@@ -166,6 +166,11 @@ layerkv::MovableRequest LayeredScheduler::movable(const LayeredLive& request) co
           .layer_blocks = blocks_of(bounded(0, request.room))};
 }
 
+bool LayeredScheduler::is_returning_enough(double now) const {
+  // What steps fetch shares the link: a few steps' worth ahead will do.
+  return last_return_ > now + 4 * step_seconds_;
+}
+
 void LayeredScheduler::rebalance(double now) {
   const layerkv::LowestPoint lowest = forecast();
   movable_.clear();
@@ -177,8 +182,7 @@ void LayeredScheduler::rebalance(double now) {
     move(now, std::span(plan_).first(plan.moves), true);
     return;
   }
-  // Returns share the link with what steps fetch: no more than a step's worth ahead.
-  if (in_.free_at > now + step_seconds_) return;
+  if (is_returning_enough(now)) return;
   const std::size_t allowed = watermarks_.to_return(lowest);
   const auto plan = layerkv::plan_return(movable_, allowed, plan_);
   move(now, std::span(plan_).first(plan.moves), false);
@@ -187,7 +191,7 @@ void LayeredScheduler::rebalance(double now) {
 void LayeredScheduler::move(double now, std::span<const layerkv::LayerMove> moves, bool to_host) {
   for (const layerkv::LayerMove& wanted : moves)
     for (std::size_t i = 0; i < wanted.layers; ++i) {
-      if (!to_host && in_.free_at > now + step_seconds_) return;
+      if (!to_host && is_returning_enough(now)) return;
       if (!move_one(now, running_[wanted.request], to_host)) break;
     }
 }
@@ -211,16 +215,18 @@ bool LayeredScheduler::move_one(double now, std::uint32_t slot, bool to_host) {
   const double end = way.copy(now, settings_.costs.copy.seconds(work));
   results_.link_bytes += static_cast<double>(work.bytes);
   ++(to_host ? request.moving_out : request.moving_in);
+  if (!to_host) last_return_ = end;
   moves_.push_back({end, *id, slot, static_cast<std::uint32_t>(*layer), to_host});
   return true;
 }
 
-void LayeredScheduler::schedule_running(std::vector<StepItem>& items, std::size_t& budget) {
+void LayeredScheduler::schedule_running(double now, std::vector<StepItem>& items,
+                                        std::size_t& budget) {
   for (std::size_t i = 0; i < running_.size() && budget > 0; ++i) {
     const std::uint32_t slot = running_[i];
     const Live& live = lives_[slot].live;
     const std::size_t tokens = std::min<std::size_t>(live.missing(), budget);
-    if (live.is_ending() || tokens == 0 || !is_hidden(lives_[slot])) continue;
+    if (live.is_ending() || tokens == 0 || !is_hidden(now, lives_[slot])) continue;
     if (!make_room(i, live.computed + tokens)) {
       if (running_.size() <= i) return;
       continue;
@@ -229,14 +235,16 @@ void LayeredScheduler::schedule_running(std::vector<StepItem>& items, std::size_
   }
 }
 
-bool LayeredScheduler::is_hidden(const LayeredLive& request) {
+bool LayeredScheduler::is_hidden(double now, const LayeredLive& request) {
   if (request.host_layers == 0) return true;
   const Live& live = request.live;
   const auto work = layerkv::copy_of(settings_.shape, 1, bounded(0, live.computed));
   const double seconds =
       static_cast<double>(request.host_layers) * settings_.costs.copy.seconds(work);
   const bool is_prefill = live.missing() > 1;
-  const bool fits = fetch_seconds_ + seconds <= compute_seconds_;
+  // What returns for good has the link first: it is fetched once, not for every token.
+  const double free = compute_seconds_ - std::max(0.0, last_return_ - now);
+  const bool fits = fetch_seconds_ + seconds <= free;
   if (settings_.hides_fetches && !is_prefill && !fits) return false;
   fetch_seconds_ += seconds;
   return true;

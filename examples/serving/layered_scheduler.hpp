@@ -75,8 +75,9 @@ class LayeredScheduler {
   lethe::layerkv::MovableRequest movable(const LayeredLive& request) const;
   void move(double now, std::span<const lethe::layerkv::LayerMove> moves, bool to_host);
   bool move_one(double now, std::uint32_t slot, bool to_host);
-  void schedule_running(std::vector<StepItem>& items, std::size_t& budget);
-  bool is_hidden(const LayeredLive& request);
+  void schedule_running(double now, std::vector<StepItem>& items, std::size_t& budget);
+  bool is_hidden(double now, const LayeredLive& request);
+  bool is_returning_enough(double now) const;
   bool grow(LayeredLive& request, std::size_t tokens);
   bool make_room(std::size_t position, std::size_t tokens);
   void preempt_last();
@@ -111,6 +112,7 @@ class LayeredScheduler {
   StepCopies copies_;
   LinkWay in_;
   LinkWay out_;
+  double last_return_ = 0;         ///< when the last layer on its way back will be there
   double step_seconds_ = 0;        ///< what a token takes now
   double compute_seconds_ = 0;     ///< of the step decided last
   double fetch_seconds_ = 0;       ///< of the step that is being decided

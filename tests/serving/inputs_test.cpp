@@ -6,6 +6,7 @@
 #include "files.hpp"
 #include "measured_folder.hpp"
 #include "profile.hpp"
+#include "small_kernels.hpp"
 #include "trace.hpp"
 
 namespace {
@@ -210,6 +211,47 @@ TEST_CASE("chunks of a prompt take as long as all of it, but for the products") 
   const double whole = attention(8192, 0);
   CHECK_THAT(attention(2048, 0) + attention(6144, 2048), WithinRel(whole, 0.01));
   CHECK(attention(6144, 2048) > attention(6144, 0));
+}
+
+TEST_CASE("a step of kernels by shape is their sum, wide products in parts") {
+  const Folder folder;
+  // A product takes 1 ms and 1e-15 s a multiplication; attention 1 us a token or sequence.
+  std::string gemm = "m,n,k,latency_ms\n";
+  for (const double m : {1, 1024})
+    for (const double n : {1024, 16384})
+      for (const double k : {1024, 16384})
+        gemm += std::to_string(static_cast<int>(m)) + "," + std::to_string(static_cast<int>(n)) +
+                "," + std::to_string(static_cast<int>(k)) + "," +
+                std::to_string(1 + m * n * k * 1e-12) + "\n";
+  folder.write("a100_x_gemm_bf16.csv", gemm);
+  const std::string heads = "batch,isl,step,heads,kv_heads,head_dim,latency_ms\n";
+  folder.write("a100_x_context_attention_bf16.csv",
+               heads +
+                   "1,16,0,32,8,128,0.016\n1,1600,0,32,8,128,1.6\n2,16,0,32,8,128,9\n"
+                   "2,1600,0,32,8,128,9\n1,16,0,16,2,128,9\n");
+  folder.write("a100_x_generation_attention_bf16.csv",
+               heads +
+                   "1,1,99,32,8,128,0.001\n1,1,999,32,8,128,0.001\n"
+                   "8,1,99,32,8,128,0.008\n16,1,99,32,8,128,0.016\n");
+  const auto model = serving::model_shape("llama-3.1-8b");
+  const auto gpu = serving::gpu_sheet("a100");
+  const auto times = serving::kernel_times(folder.path("a100_x"), model, gpu, 1);
+  serving::StepWork work;
+  work.decodes = 8;
+  work.decode_context = 8 * 1000;
+  const double layer = 6144.0 * 4096 + 4096.0 * 4096 + 28672.0 * 4096 + 4096.0 * 14336;
+  // Five products a layer, for the widest is two; eight for the vocabulary.
+  const double products = 32 * (5e-3 + 8 * layer * 1e-15) + 8e-3 + 8 * 128256.0 * 4096 * 1e-15;
+  const double small = serving::small_kernels(model, gpu, 1, {1, 1024})(8);
+  CHECK_THAT(times.rest(work), WithinRel(products + small, 1e-6));
+  // Not measured at this context: as many times as the batch is larger than the one that was.
+  CHECK_THAT(times.attention(work), WithinRel(8e-6, 1e-6));
+  const serving::PrefillPart part{200, 300};
+  work = {};
+  work.prefills = std::span(&part, 1);
+  CHECK_THAT(times.attention(work), WithinRel(200e-6, 1e-6));
+  CHECK_THROWS_AS(serving::kernel_times(folder.path("a100_x"), model, gpu, 2), decoder::Error);
+  CHECK_THROWS_AS(serving::kernel_times(folder.path("a100_x"), model, gpu, 3), decoder::Error);
 }
 
 TEST_CASE("profiles that cannot be are refused in a line") {

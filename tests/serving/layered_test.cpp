@@ -148,6 +148,34 @@ TEST_CASE("prompts that wait for memory get their first token sooner by layers")
   CHECK(mean("layerkv+lethe") < whole / 2);
 }
 
+TEST_CASE("a prompt takes its blocks in every layer, and no more") {
+  const Profile profile = machine(64);
+  const LayeredSettings settings = layered(profile, {.block_tokens = 16});
+  RunResults results;
+  results.requests.resize(1);
+  serving::LayeredScheduler scheduler(settings, results);
+  scheduler.arrive(0, {.arrival = 0, .input = 100, .output = 20});
+  std::vector<StepItem> items;
+  scheduler.schedule(0, items);
+  REQUIRE(items.size() == 1);
+  CHECK(items[0].tokens == 100);
+  CHECK(settings.device_blocks - scheduler.tables().free_blocks(Tier::device) == 4 * 7);
+}
+
+TEST_CASE("nobody is preempted while layers are on their way to the host") {
+  const Trace trace = serving::synthetic_trace(
+      {.requests = 60, .rate = 20, .input_median = 200, .output_median = 100, .longest = 800});
+  Profile profile = machine(80);
+  // Slow enough for copies to take many steps.
+  profile.link_bytes = 2e6;
+  LayeredSettings settings = layered(profile, {.block_tokens = 16});
+  settings.longest = 2000;
+  settings.minds_slack = false;
+  const RunResults results = run_watched(trace, profile, settings);
+  CHECK(results.link_bytes > 0);
+  CHECK(results.preemptions == 0);
+}
+
 TEST_CASE("a pruned cache takes its bound, and attention reads no more") {
   const Profile profile = machine(64);
   LayeredSettings settings = layered(profile, {.block_tokens = 16});
