@@ -42,6 +42,10 @@ RunResults serve_layered(const Trace& trace, const Profile& profile,
   results.requests.resize(trace.requests.size());
   LayeredSettings whole = settings;
   whole.longest = longest(trace);
+  // More than all live requests could fill is only looked through.
+  const std::size_t blocks = whole.longest / whole.shape.block_tokens + 1;
+  whole.host_blocks =
+      std::min(whole.host_blocks, whole.engine.sequences * whole.shape.layers * blocks);
   LayeredScheduler scheduler(whole, results);
   EngineLoop(trace, profile.times, settings.engine, scheduler, results).run(progress);
   scheduler.tables().check();

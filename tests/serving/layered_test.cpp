@@ -138,7 +138,9 @@ TEST_CASE("prompts that wait for memory get their first token sooner by layers")
   Profile profile = machine(80);
   profile.link_bytes = 1e9;
   const auto mean = [&](const char* policy) {
-    const RunResults results = serving::serve_policy(policy, trace, profile, {});
+    serving::PolicySettings settings;
+    settings.host_bytes = 1e7;
+    const RunResults results = serving::serve_policy(policy, trace, profile, settings);
     const auto summary = serving::summarise(trace, results, {});
     CHECK(summary.served == 60);
     return summary.first_token.mean;
