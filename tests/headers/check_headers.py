@@ -18,37 +18,35 @@ import tempfile
 
 # The names of namespace std that the headers use, by the header that gives them.
 STANDARD = {
-    "algorithm": """adjacent_find all_of any_of clamp copy copy_n count count_if equal fill fill_n find
-                    find_if find_if_not is_sorted lower_bound max max_element min min_element
-                    nth_element partition_point sort swap_ranges transform upper_bound""",
+    "algorithm": """adjacent_find all_of clamp copy copy_n count count_if equal fill fill_n find
+                    find_if_not is_sorted lower_bound max max_element min min_element nth_element
+                    partition_point sort transform upper_bound""",
     "array": "array",
-    "atomic": "atomic memory_order_acq_rel memory_order_acquire memory_order_relaxed memory_order_release",
-    "bit": "bit_cast bit_width countl_one countr_one countr_zero popcount rotl",
+    "atomic": "atomic memory_order_acquire memory_order_relaxed memory_order_release",
+    "bit": "bit_cast bit_ceil bit_width countl_one countr_one countr_zero popcount",
     "chrono": "chrono",
     "cmath": "ceil exp fabs floor frexp ldexp log nextafter pow sqrt tanh",
-    "concepts": """constructible_from convertible_to copyable integral invocable regular_invocable
-                   same_as""",
+    "concepts": "constructible_from convertible_to copyable integral invocable same_as",
     "condition_variable": "condition_variable",
     "cstddef": "byte ptrdiff_t size_t",
-    "cstdint": "int32_t int64_t uint16_t uint32_t uint64_t uint8_t uintptr_t",
+    "cstdint": "int32_t int64_t uint16_t uint32_t uint64_t uint8_t",
     "cstdio": "fprintf",
     "cstdlib": "abort",
     "cstring": "memcpy memmove",
     "ctime": "timespec timespec_get",
     "limits": "numeric_limits",
-    "memory": "make_unique make_unique_for_overwrite unique_ptr",
+    "memory": "allocator make_unique_for_overwrite unique_ptr",
     "mutex": "lock_guard mutex unique_lock",
     "numeric": "iota",
     "optional": "nullopt optional",
-    "semaphore": "binary_semaphore counting_semaphore",
     "span": "as_bytes span",
     "stdexcept": "invalid_argument length_error logic_error",
     "string": "string to_string",
     "string_view": "string_view",
-    "thread": "jthread this_thread thread",
+    "thread": "thread",
     "type_traits": """conditional_t is_const_v is_same_v is_trivially_copyable_v
                       is_trivially_default_constructible_v remove_cvref_t""",
-    "utility": "exchange forward move pair swap",
+    "utility": "exchange move",
     "vector": "vector",
 }
 HEADER_OF = {name: header for header, names in STANDARD.items() for name in names.split()}
