@@ -13,8 +13,8 @@ constexpr double reached = 2.0 / 3.0;
 /// A kernel takes so long at least.
 constexpr double shortest_kernel = 2e-6;
 
-const std::array<double, 14> sizes{1,   8,    16,   32,   64,   128,   256,
-                                   512, 1024, 2048, 4096, 8192, 16384, 32768};
+const std::array<double, 14> table_rows{1,   8,    16,   32,   64,   128,   256,
+                                        512, 1024, 2048, 4096, 8192, 16384, 32768};
 
 /// The larger of arithmetic and memory traffic.
 double roofline(double operations, double bytes, const GpuSheet& gpu) {
@@ -23,9 +23,9 @@ double roofline(double operations, double bytes, const GpuSheet& gpu) {
 
 Curve product_curve(double weights, double value_bytes, const GpuSheet& gpu) {
   std::vector<double> times;
-  for (const double rows : sizes)
+  for (const double rows : table_rows)
     times.push_back(roofline(2 * weights * rows, weights * value_bytes, gpu));
-  return {{sizes.begin(), sizes.end()}, std::move(times)};
+  return {{table_rows.begin(), table_rows.end()}, std::move(times)};
 }
 
 Curve prefill_curve(const ModelShape& model, const GpuSheet& gpu, double gpus) {
