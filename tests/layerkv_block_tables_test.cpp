@@ -96,6 +96,21 @@ TEST_CASE("a table longer than the longest is refused, and nothing has changed")
   CHECK(tables.append(id, 3, 2));
 }
 
+TEST_CASE("the largest numbers of tokens do not wrap round") {
+  constexpr std::size_t most = std::numeric_limits<std::size_t>::max();
+  BlockTables tables(small);
+  const RequestId id = *tables.open();
+  REQUIRE(tables.append(id, 0, 5));
+  for (const std::size_t tokens : {most, most - 1, most - 3, most / 2}) {
+    tables.truncate(id, 0, tokens);
+    CHECK_THROWS_AS(tables.append(id, 0, tokens), std::length_error);
+    CHECK_THROWS_AS(tables.append(id, tokens), std::length_error);
+    CHECK(tables.tokens(id, 0) == 5);
+    CHECK(tables.table(id, 0).size() == 2);
+  }
+  tables.check();
+}
+
 TEST_CASE("of two that share a partial block, the first to write gets the copy") {
   BlockTables tables(small);
   const RequestId one = *tables.open();

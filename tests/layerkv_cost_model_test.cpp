@@ -142,7 +142,7 @@ TEST_CASE("a mixed pass reads the weights once") {
   CHECK(costs.mixed_seconds(chunk, {0, 0}) == prefill.seconds(chunk));
   CHECK(costs.mixed_seconds({0, 0}, beside) == decode.seconds(beside));
   CHECK(costs.mixed_seconds({0, 0}, {0, 0}) == 0);
-  CHECK(lethe::is_finite(layerkv::Costs{{0, 1e300, 0}, {0, 1e300, 0}}.mixed_seconds(
+  CHECK(lethe::is_finite_double(layerkv::Costs{{0, 1e300, 0}, {0, 1e300, 0}}.mixed_seconds(
       {std::numeric_limits<std::size_t>::max(), 0}, {std::numeric_limits<std::size_t>::max(), 0})));
 }
 
@@ -171,9 +171,9 @@ TEST_CASE("no work takes no time, and no amount overflows") {
   CHECK(prefill.seconds({0, 1000}) == 0);
   CHECK(prefill.seconds({0, 1000}, 16) == 0);
   CHECK(decode.seconds({0, 1000}) == 0);
-  CHECK(lethe::is_finite(prefill.seconds({most, most}, 1)));
-  CHECK(lethe::is_finite(decode.seconds({most, most})));
-  CHECK(lethe::is_finite(copy.seconds({most, most, most}, 1e-300)));
+  CHECK(lethe::is_finite_double(prefill.seconds({most, most}, 1)));
+  CHECK(lethe::is_finite_double(decode.seconds({most, most})));
+  CHECK(lethe::is_finite_double(copy.seconds({most, most, most}, 1e-300)));
 }
 
 TEST_CASE("a fit finds the coefficients again") {

@@ -55,8 +55,8 @@ struct BFloat16 {
   return (std::bit_cast<std::uint32_t>(value) & 0x7F800000u) != 0x7F800000u;
 }
 
-/// The same of a double.
-[[nodiscard]] LETHE_HOST_DEVICE constexpr bool is_finite(double value) {
+/// The same of a double; a name of its own, so that is_finite can be handed to an algorithm.
+[[nodiscard]] LETHE_HOST_DEVICE constexpr bool is_finite_double(double value) {
   constexpr std::uint64_t exponent = 0x7FF0000000000000u;
   return (std::bit_cast<std::uint64_t>(value) & exponent) != exponent;
 }

@@ -118,8 +118,9 @@ concept AdmissionRule = std::copyable<Rule> &&
 };
 
 /// Seconds that a decoding request can be held up and still meet `tpot` seconds a token over its
-/// whole output: tpot (N_past + N_future) - (T_past + TPOT_now N_future) (arXiv 2410.00428). Below
-/// 0 it is predicted to miss its target anyway. O(1).
+/// whole output: tpot (N_past + N_future) - (T_past + TPOT_now N_future) (arXiv 2410.00428), read
+/// as it stands: N_past counts the first token, for which no time passes, so it is one tpot
+/// generous. Below 0 the request is predicted to miss its target anyway. O(1).
 [[nodiscard]] LETHE_EXACT inline double slack(const DecodingRequest& request, double tpot) {
   LETHE_EXACT_BODY
   const auto past = static_cast<double>(request.generated);

@@ -45,7 +45,7 @@ namespace detail {
 
 /// Seconds that a clock may give for one piece of work: a nanosecond to an hour.
 [[nodiscard]] inline bool possible_seconds(double seconds) {
-  return is_finite(seconds) && seconds >= 1e-9 && seconds <= 3600;
+  return is_finite_double(seconds) && seconds >= 1e-9 && seconds <= 3600;
 }
 
 [[nodiscard]] inline bool possible_work(const PrefillWork& work) { return work.tokens != 0; }
@@ -161,7 +161,7 @@ namespace detail {
 inline void check(const CostModelConfig& config) {
   using lethe::detail::require;
   const auto need = [](double value, const char* field) {
-    require(is_finite(value) && value >= 0 && value <= 3600, field, value,
+    require(is_finite_double(value) && value >= 0 && value <= 3600, field, value,
             "give seconds from 0 to 3600");
   };
   const Costs& costs = config.costs;

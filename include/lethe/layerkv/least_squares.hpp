@@ -87,7 +87,8 @@ class LeastSquares {
       system.right[i] = right_[i] / system.size[i];
       if (!(anchor_rows > 0)) continue;
       const double pulled = anchor[i] * system.size[i];
-      const double ridge = anchor_rows / (LETHE_PRODUCT(pulled, pulled) + rows_ * smallest_share);
+      const double least = LETHE_PRODUCT(rows_, smallest_share);
+      const double ridge = anchor_rows / (LETHE_PRODUCT(pulled, pulled) + least);
       system.matrix[i][i] += ridge;
       system.right[i] += LETHE_PRODUCT(ridge, pulled);
     }

@@ -89,7 +89,7 @@ class TableRows {
   void add_need(std::size_t table, std::size_t tokens, Tier tier, BlockNeed& need) const {
     const TableRow& row = rows_[table];
     const std::size_t count = new_blocks(row, tokens);
-    if (count > most_blocks_ - row.blocks) refuse_length(row.tokens + tokens);
+    if (count > most_blocks_ - row.blocks) refuse_length(row.tokens, tokens);
     need[static_cast<std::size_t>(tier)] += count;
     if (tokens != 0 && ends_in_shared(table)) {
       ++need[static_cast<std::size_t>(blocks(table).back().tier())];
@@ -129,7 +129,7 @@ class TableRows {
 
   /// Keeps the first `tokens` tokens, or all, of each of the tables [first, last).
   void cut(std::size_t first, std::size_t last, std::size_t tokens) {
-    const std::size_t kept = (tokens + block_tokens_ - 1) / block_tokens_;
+    const std::size_t kept = tokens / block_tokens_ + (tokens % block_tokens_ != 0 ? 1 : 0);
     std::size_t singles = 0;
     for (std::size_t table = first; table < last; ++table) {
       TableRow& row = rows_[table];
@@ -214,7 +214,7 @@ class TableRows {
     const std::size_t room = row.blocks * block_tokens_ - row.tokens;
     if (tokens <= room) return 0;
     if (tokens - room <= block_tokens_) return 1;
-    return (tokens - room + block_tokens_ - 1) / block_tokens_;
+    return (tokens - room - 1) / block_tokens_ + 1;
   }
 
   /// The blocks to take when none of the tables takes two, or a copy, or is full, as when decoding;
@@ -298,10 +298,12 @@ class TableRows {
     copies_.add({source, *own});
   }
 
-  [[noreturn]] LETHE_COLD void refuse_length(std::size_t tokens) const {
+  [[noreturn]] LETHE_COLD void refuse_length(std::size_t held, std::size_t tokens) const {
+    const std::size_t most = static_cast<std::size_t>(-1);
     lethe::detail::raise<std::length_error>(
-        "lethe: " + std::to_string(tokens) + " tokens of a layer need more than the " +
-        std::to_string(most_blocks_) + " blocks of the longest table: raise request_blocks");
+        "lethe: " + std::to_string(tokens > most - held ? most : held + tokens) +
+        " tokens of a layer need more than the " + std::to_string(most_blocks_) +
+        " blocks of the longest table: raise request_blocks");
   }
 
   std::size_t block_tokens_;

@@ -90,7 +90,8 @@ class ThreadCopier {
     return CopyState::done;
   }
 
-  /// Copies pieces itself, of this batch or one before it, until none is left, then sleeps.
+  /// Copies pieces itself, of whichever batch comes next, until this one has ended or none is left;
+  /// then sleeps.
   [[nodiscard]] CopyState wait(CopyTicket ticket) noexcept {
     const std::size_t index = find(ticket);
     std::unique_lock<std::mutex> lock(mutex_);

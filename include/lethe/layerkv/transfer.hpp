@@ -96,7 +96,7 @@ class TransferQueue {
   /// Gives a transfer another urgency, behind those that have it. False as for cancel. O(1).
   bool set_urgency(TransferId id, Urgency urgency) {
     const std::size_t index = find(id);
-    if (index == none) return false;
+    if (index == none || transfers_[index].stopped) return false;
     transfers_[index].request.urgency = urgency;
     transfers_[index].sequence = sequence_++;
     if (lists_.list_of(index) >= first_line) lists_.move_to_back(index, line_of(index));

@@ -105,6 +105,8 @@ inline void check_transfer_queue(const TransferQueueConfig& config, const Stagin
   require(config.transfers < (std::size_t{1} << 32), "transfers", config.transfers,
           "ids hold 32 bits of it");
   require(config.copies >= 1, "copies", config.copies, "allow at least 1 copy");
+  require(config.copies < (std::size_t{1} << 24), "copies", config.copies,
+          "choose fewer than 2^24: a layer has no more blocks");
   require(config.slice_bytes >= 1, "slice_bytes", config.slice_bytes, "choose at least 1 byte");
   require(config.slice_copies >= 1, "slice_copies", config.slice_copies, "choose at least 1 copy");
   require(config.slices >= 1, "slices", config.slices, "allow at least 1 slice under way");

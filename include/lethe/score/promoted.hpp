@@ -98,8 +98,7 @@ class Promoted : public detail::CacheReading<First, Rest>,
                                              std::span<const Position> positions,
                                              std::span<float> scratch) {
     const std::span<const float> first = first_.score(layer, group, positions, scratch);
-    const auto odd =
-        std::find_if_not(first.begin(), first.end(), [](float score) { return is_finite(score); });
+    const auto odd = std::find_if_not(first.begin(), first.end(), is_finite);
     const auto spoilt = static_cast<std::size_t>(odd - first.begin());
     const std::span<const Slot> promoted = choose(first, positions);
     const std::span<const float> rest = rest_.score(layer, group, positions, scratch);
