@@ -58,11 +58,11 @@ TEST_CASE("and on every kind of double") {
   using Limits = std::numeric_limits<double>;
   for (const double value :
        {0.0, -0.0, 1.0, Limits::max(), Limits::lowest(), Limits::min(), Limits::denorm_min()}) {
-    CHECK(lethe::is_finite(value));
+    CHECK(lethe::is_finite_double(value));
   }
   for (const double value :
        {Limits::infinity(), -Limits::infinity(), Limits::quiet_NaN(), Limits::signaling_NaN()}) {
-    CHECK_FALSE(lethe::is_finite(value));
+    CHECK_FALSE(lethe::is_finite_double(value));
   }
 }
 
