@@ -23,7 +23,8 @@ double LayeredScheduler::look_at_running(double now) {
   for (const std::uint32_t slot : running_) {
     const LayeredLive& request = lives_[slot];
     const Live& live = request.live;
-    if (live.computed < live.known)
+    // One token missing after the first is a decode that waits for its fetch, no prefill.
+    if (live.known > live.computed + (request.first < 0 ? 0U : 1U))
       prefill += settings_.costs.prefill.seconds({live.known - live.computed, live.computed});
     if (request.first < 0) continue;
     const std::size_t generated = live.known - live.input;
