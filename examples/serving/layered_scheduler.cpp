@@ -117,6 +117,7 @@ void LayeredScheduler::schedule(double now, std::vector<StepItem>& items) {
   fetch_seconds_ = 0;
   schedule_running(now, items, budget);
   if (!has_preempted_) admit(now, items, budget);
+  if (items.empty()) schedule_unhidden(items, budget);
 }
 
 void LayeredScheduler::end_moves(double now) {
@@ -232,6 +233,16 @@ void LayeredScheduler::schedule_running(double now, std::vector<StepItem>& items
       continue;
     }
     add_item(slot, tokens, items, budget);
+  }
+}
+
+void LayeredScheduler::schedule_unhidden(std::vector<StepItem>& items, std::size_t& budget) {
+  for (std::size_t i = 0; i < running_.size(); ++i) {
+    const std::uint32_t slot = running_[i];
+    const Live& live = lives_[slot].live;
+    const std::size_t tokens = std::min<std::size_t>(live.missing(), budget);
+    if (live.is_ending() || tokens == 0) continue;
+    if (make_room(i, live.computed + tokens)) return add_item(slot, tokens, items, budget);
   }
 }
 

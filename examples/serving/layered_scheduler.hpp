@@ -76,6 +76,9 @@ class LayeredScheduler {
   void move(double now, std::span<const lethe::layerkv::LayerMove> moves, bool to_host);
   bool move_one(double now, std::uint32_t slot, bool to_host);
   void schedule_running(double now, std::vector<StepItem>& items, std::size_t& budget);
+  /// The first request that can be computed, whatever its fetch takes: an empty step would hide
+  /// nothing either, so that all might wait for ever.
+  void schedule_unhidden(std::vector<StepItem>& items, std::size_t& budget);
   bool is_hidden(double now, const LayeredLive& request);
   bool is_returning_enough(double now) const;
   bool grow(LayeredLive& request, std::size_t tokens);

@@ -164,6 +164,26 @@ TEST_CASE("a prompt takes its blocks in every layer, and no more") {
   CHECK(settings.device_blocks - scheduler.tables().free_blocks(Tier::device) == 4 * 7);
 }
 
+TEST_CASE("where no fetch hides, the first request decodes all the same") {
+  struct Machine {
+    std::size_t blocks;
+    std::uint32_t input;
+    bool is_ahead;
+  };
+  const auto [blocks, input, is_ahead] = GENERATE(Machine{10, 62, false}, Machine{19, 113, true});
+  Profile profile = machine(blocks);
+  profile.link_bytes = 1e4;
+  const LayeredSettings settings = layered(
+      profile, {.block_tokens = 16, .has_prefix_cache = false, .schedules_ahead = is_ahead});
+  // Each fills the machine by itself, so that layers of all lie on the host before one ends.
+  const auto output = static_cast<std::uint32_t>(16 * blocks - input);
+  Trace trace;
+  trace.requests.assign(4, {.arrival = 0, .input = input, .output = output});
+  const RunResults results = run_watched(trace, profile, settings);
+  for (const auto& served : results.requests) CHECK(served.end > served.first);
+  CHECK(results.link_bytes > 0);
+}
+
 TEST_CASE("nobody is preempted while layers are on their way to the host") {
   const Trace trace = serving::synthetic_trace(
       {.requests = 60, .rate = 20, .input_median = 200, .output_median = 100, .longest = 800});
