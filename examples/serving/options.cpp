@@ -26,6 +26,10 @@ void add(CLI::App& app, MachineOptions& options) {
                  "Blocks of 16 tokens that the device holds; 0: what its memory leaves")
       ->capture_default_str()
       ->check(CLI::Range(std::size_t{0}, std::size_t{1} << 24));
+  app.add_option("--link-gb", options.link_gigabytes,
+                 "GB a second between each GPU and the host, one way; 0: the profile's")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1e4));
 }
 
 void add(CLI::App& app, WorkOptions& options) {

@@ -16,7 +16,8 @@ struct MachineOptions {
   std::string profile = "estimate";
   std::string model = "llama-3.1-8b";
   std::size_t gpus = 1;
-  std::size_t blocks = 0;  ///< of 16 tokens in all layers; 0: what the GPU's memory leaves
+  std::size_t blocks = 0;     ///< of 16 tokens in all layers; 0: what the GPU's memory leaves
+  double link_gigabytes = 0;  ///< a second and GPU to the host, one way; 0: the profile's
 };
 
 /// What is served.

@@ -2,14 +2,19 @@
 
 #include <utility>
 
+#include "error.hpp"
+#include "one_line.hpp"
 #include "progress.hpp"
 
 namespace serving {
 
 Trace at_rate(Trace trace, double rate) {
   const double span = trace.requests.back().arrival - trace.requests.front().arrival;
-  if (rate > 0 && span > 0)
-    speed_up(trace, rate * span / static_cast<double>(trace.requests.size()));
+  if (rate <= 0) return trace;
+  if (span <= 0)
+    throw decoder::Error("--rate: all requests of " + decoder::one_line(trace.name) +
+                         " arrive at once, which no speed changes");
+  speed_up(trace, rate * span / static_cast<double>(trace.requests.size()));
   return trace;
 }
 
@@ -32,6 +37,8 @@ Profile profile_of(const MachineOptions& options) {
   Profile profile = read_profile(options.profile, model_shape(options.model), options.gpus,
                                  EngineSettings{}.block_tokens);
   if (options.blocks > 0) profile.device_blocks = options.blocks;
+  if (options.link_gigabytes > 0)
+    profile.link_bytes = static_cast<double>(profile.gpus) * options.link_gigabytes * 1e9;
   return profile;
 }
 

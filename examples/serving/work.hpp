@@ -13,7 +13,8 @@ namespace serving {
 /// The trace that the options ask for, cut and sped up.
 Trace trace_of(const WorkOptions& options);
 
-/// The same requests at a mean rate, requests a second; 0: as they are.
+/// The same requests at a mean rate, requests a second; 0: as they are. Throws
+/// decoder::Error when all arrive at once.
 Trace at_rate(Trace trace, double rate);
 
 Profile profile_of(const MachineOptions& options);
