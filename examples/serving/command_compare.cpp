@@ -38,6 +38,7 @@ Comparison compare_all(const CompareOptions& options) {
                  .requests = recorded.requests.size(),
                  .machine = std::to_string(profile.gpus) + " x " + profile.name + " with " +
                             profile.model.name,
+                 .is_of_run = profile.is_of_run,
                  .objectives = objectives_of(options.service),
                  .runs = {}};
   for (const double rate : options.rates) {

@@ -1,7 +1,6 @@
 #include "measured_run.hpp"
 
 #include <algorithm>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "csv.hpp"
@@ -66,7 +65,7 @@ MeasuredRun read_measured_run(const std::string& folder, const ModelShape& model
   // One of vLLM's blocks stands for none and is never handed out.
   const std::size_t blocks = number_at(meta, "/kv_cache/num_gpu_blocks", path) - 1;
   MeasuredRun run{.trace = read_trace(folder + "/requests.csv"),
-                  .profile = {.name = std::filesystem::path(folder).filename().string(),
+                  .profile = {.name = short_name(folder),
                               .model = model,
                               .times = measured_times(folder, model),
                               .device_blocks = blocks},

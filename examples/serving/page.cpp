@@ -132,9 +132,12 @@ std::string opening(const Comparison& comparison) {
          escape(comparison.machine) + ". Objectives: first token within " +
          fixed(comparison.objectives.first_token, 1) + " s, " +
          fixed(1000 * comparison.objectives.each_token, 0) + " ms a token after it.</p>" +
-         "<p class=\"alert\">Simulated: step times come from kernel tables, which reproduce a "
-         "measured run of vLLM; copies between device and host, and several GPUs, were never "
-         "checked against a measurement.</p>";
+         "<p class=\"alert\">Simulated: step times " +
+         (comparison.is_of_run ? "are sums of kernels that were measured with a run of vLLM, which "
+                                 "serving validate compares them with"
+                               : "were never compared with a measured run") +
+         "; copies between device and host, and several GPUs, were never checked against a "
+         "measurement.</p>";
 }
 
 std::vector<std::string> row_of(const ComparedRun& run) {

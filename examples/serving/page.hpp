@@ -22,7 +22,8 @@ struct ComparedRun {
 struct Comparison {
   std::string trace;
   std::size_t requests = 0;
-  std::string machine;  ///< such as "1 x a100_sxm with llama-3.1-8b"
+  std::string machine;     ///< such as "1 x a100_sxm with llama-3.1-8b"
+  bool is_of_run = false;  ///< step times as Profile::is_of_run says
   Objectives objectives;
   std::vector<ComparedRun> runs;  ///< rate by rate, the policies of each in the same order
 };

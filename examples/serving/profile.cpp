@@ -58,6 +58,11 @@ GpuSheet gpu_sheet(const std::string& name) {
                        ": is no GPU known here: begin its name with a100, h100, h200 or rtx4090");
 }
 
+std::string short_name(const std::string& path) {
+  const fs::path whole(path);
+  return (whole.has_filename() ? whole : whole.parent_path()).filename().string();
+}
+
 Profile read_profile(const std::string& name, const ModelShape& model, std::size_t gpus,
                      std::size_t block_tokens, double utilisation) {
   std::error_code unknown;
@@ -66,11 +71,13 @@ Profile read_profile(const std::string& name, const ModelShape& model, std::size
     throw decoder::Error("there is no profile " + decoder::one_line(name) +
                          ": take estimate, a folder with dense.csv, or the beginning of tables' "
                          "names such as profiles/a100_sxm");
-  const GpuSheet gpu = gpu_sheet(name == "estimate" ? "h100" : fs::path(name).filename().string());
-  return {.name = name == "estimate" ? name : fs::path(name).filename().string(),
+  const std::string called = short_name(name);
+  const GpuSheet gpu = gpu_sheet(name == "estimate" ? "h100" : called);
+  return {.name = called,
           .model = model,
           .times = times_of(name, model, gpu, gpus),
           .gpus = gpus,
+          .is_of_run = is_folder,
           .device_blocks = device_blocks(model, gpu, gpus, block_tokens, utilisation),
           .link_bytes = static_cast<double>(gpus) * gpu.link_bandwidth};
 }

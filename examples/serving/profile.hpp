@@ -14,6 +14,7 @@ struct Profile {
   ModelShape model;
   StepTimes times;
   std::size_t gpus = 1;
+  bool is_of_run = false;         ///< the times are those of a folder as measured runs have it
   std::size_t device_blocks = 0;  ///< blocks of all layers that the device memory holds
   double link_bytes = 0;          ///< bytes a second between device and host, all GPUs together
 };
@@ -48,6 +49,9 @@ StepTimes kernel_times(const std::string& prefix, const ModelShape& model, const
 /// Step times from the data sheet alone: the larger of arithmetic and memory traffic, at two thirds
 /// of its rates.
 StepTimes estimated_times(const ModelShape& model, const GpuSheet& gpu, std::size_t gpus);
+
+/// The last part of a path, with a slash behind it or not.
+std::string short_name(const std::string& path);
 
 /// The profile that `name` means: "estimate" (an H100 by its data sheet), a folder with dense.csv,
 /// or a prefix of kernel tables that names its GPU.

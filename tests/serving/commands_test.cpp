@@ -116,10 +116,22 @@ TEST_CASE("compare writes a table, a page that stands alone and the same as JSON
   CHECK(page.find("http") == page.find("http://www.w3.org"));
   CHECK(page.find("<script") == std::string::npos);
   CHECK(page.find("50.00 requests a second") != std::string::npos);
+  CHECK(page.find("never compared with a measured run") != std::string::npos);
   const json runs = json::parse(slurp(folder.path("runs.json"))).at("runs");
   REQUIRE(runs.size() == 4);
   CHECK(runs[3].at("policy") == "layerkv+lethe");
   for (const json& each : runs) CHECK(each.at("result").at("requests").at("served") == 40);
+}
+
+TEST_CASE("a page says of a measured run's tables alone that a run was measured") {
+  const Folder folder;
+  serving::test::write_tables(folder, "rtx4090-x");
+  const Outcome outcome =
+      run(folder, "compare --requests 5 --policy vllm --profile rtx4090-x/ --report page.html");
+  INFO(outcome.errors);
+  CHECK(outcome.status == 0);
+  CHECK(outcome.output.find("on 1 x rtx4090-x with") != std::string::npos);
+  CHECK(slurp(folder.path("page.html")).find("measured with a run of vLLM") != std::string::npos);
 }
 
 TEST_CASE("what cannot be done is refused in one line") {
@@ -141,6 +153,9 @@ TEST_CASE("what cannot be done is refused in one line") {
   check_refused(run(folder, "validate --run ."), "meta.json: cannot be read");
   folder.write("bad.csv", "arrival_s,input_tokens,output_tokens\n0,1,1\n0,x,1\n");
   check_refused(run(folder, "simulate --trace bad.csv"), "bad.csv: row 3: input_tokens is \"x\"");
+  folder.write("burst.csv", "arrival_s,input_tokens,output_tokens\n1,1,1\n1,2,1\n");
+  check_refused(run(folder, "simulate --trace burst.csv --rate 2"),
+                "--rate: all requests of burst.csv arrive at once");
   folder.write("run/meta.json", R"({"kv_cache": {"num_gpu_blocks": 0, "block_size": 16}})");
   check_refused(run(folder, "validate --run run"), "no number above 0 at /kv_cache/num_gpu_blocks");
 }
