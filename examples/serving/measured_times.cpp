@@ -1,4 +1,5 @@
 #include <array>
+#include <cmath>
 #include <map>
 #include <string>
 #include <vector>
@@ -66,14 +67,25 @@ Cells read_attention(const std::string& path) {
   return cells;
 }
 
-/// A cell; where it was not measured, the sum of prefill alone and decoding alone.
-double cell(const Cells& cells, std::array<double, 4> key) {
+/// Names the row that is missing: 0 s in its place would pass for a figure.
+[[noreturn]] void refuse_without(const std::string& path, const std::array<double, 4>& key) {
+  const std::array<const char*, 4> columns{"prefill_chunk", "kv_prefill", "n_decode", "kv_decode"};
+  std::string row;
+  for (std::size_t i = 0; i < 4; ++i)
+    row += std::string(i == 0 ? "" : ", ") + columns[i] + " " + std::to_string(std::lround(key[i]));
+  throw decoder::Error(decoder::one_line(path) + ": has no row of " + row);
+}
+
+/// A cell; where it was not measured, the sum of prefill alone and decoding alone, which must have
+/// been. Decoding reads nothing where there is no context.
+double cell(const std::string& path, const Cells& cells, std::array<double, 4> key) {
   if (key[0] == 0) key[1] = 0;
   if (key[2] == 0) key[3] = 0;
   const auto found = cells.find(key);
   if (found != cells.end()) return found->second;
-  if (key[0] == 0 || key[2] == 0) return 0;
-  return cell(cells, {key[0], key[1], 0, 0}) + cell(cells, {0, 0, key[2], key[3]});
+  if (key[0] == 0 && key[3] == 0) return 0;
+  if (key[0] == 0 || key[2] == 0) refuse_without(path, key);
+  return cell(path, cells, {key[0], key[1], 0, 0}) + cell(path, cells, {0, 0, key[2], key[3]});
 }
 
 Grid<4> attention_grid(const std::string& path) {
@@ -90,7 +102,8 @@ Grid<4> attention_grid(const std::string& path) {
     for (std::size_t b = 0; b < axes[1].size(); ++b)
       for (std::size_t c = 0; c < axes[2].size(); ++c)
         for (std::size_t d = 0; d < axes[3].size(); ++d)
-          grid.at({a, b, c, d}) = cell(cells, {axes[0][a], axes[1][b], axes[2][c], axes[3][d]});
+          grid.at({a, b, c, d}) =
+              cell(path, cells, {axes[0][a], axes[1][b], axes[2][c], axes[3][d]});
   return grid;
 }
 

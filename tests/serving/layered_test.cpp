@@ -164,6 +164,30 @@ TEST_CASE("a prompt takes its blocks in every layer, and no more") {
   CHECK(settings.device_blocks - scheduler.tables().free_blocks(Tier::device) == 4 * 7);
 }
 
+TEST_CASE("of a prompt of which some layers leave, the choice says which") {
+  Profile profile = machine(22);
+  // 100 tokens take 2 ms, in which two layers of 12,800 bytes can leave and three cannot.
+  profile.link_bytes = 1.4e7;
+  LayeredSettings settings = layered(profile, {.block_tokens = 16});
+  settings.interleaves = GENERATE(true, false);
+  RunResults results;
+  results.requests.resize(3);
+  serving::LayeredScheduler scheduler(settings, results);
+  for (std::uint32_t i = 0; i < 3; ++i)
+    scheduler.arrive(i, {.arrival = 0, .input = 100, .output = 20});
+  std::vector<StepItem> items;
+  scheduler.schedule(0, items);
+  REQUIRE(items.size() == 3);
+  std::vector<std::size_t> away;
+  for (std::size_t layer = 0; layer < 4; ++layer) {
+    REQUIRE(scheduler.tables().tier(0, layer) == Tier::device);
+    REQUIRE(scheduler.tables().tier(1, layer) == Tier::device);
+    if (scheduler.tables().tier(2, layer) == Tier::host) away.push_back(layer);
+  }
+  CHECK(away ==
+        (settings.interleaves ? std::vector<std::size_t>{0, 2} : std::vector<std::size_t>{0, 1}));
+}
+
 TEST_CASE("where no fetch hides, the first request decodes all the same") {
   struct Machine {
     std::size_t blocks;
