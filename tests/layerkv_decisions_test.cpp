@@ -3,11 +3,10 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
-#include <new>
 #include <span>
 #include <vector>
 
+#include "allocation_count.hpp"
 #include "catch.hpp"
 #include "lethe/layerkv/admission.hpp"
 #include "lethe/layerkv/cost_model.hpp"
@@ -16,28 +15,6 @@
 #include "lethe/layerkv/placement.hpp"
 #include "lethe/layerkv/preemption.hpp"
 #include "naive/random.hpp"
-
-namespace {
-
-std::size_t allocations = 0;
-bool counting = false;
-
-void* allocate(std::size_t bytes) {
-  if (counting) ++allocations;
-  if (void* memory = std::malloc(bytes == 0 ? 1 : bytes)) return memory;
-  throw std::bad_alloc();
-}
-
-}  // namespace
-
-void* operator new(std::size_t bytes) { return allocate(bytes); }
-void* operator new[](std::size_t bytes) { return allocate(bytes); }
-void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept { return allocate(bytes); }
-void* operator new[](std::size_t bytes, const std::nothrow_t&) noexcept { return allocate(bytes); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace {
 
@@ -124,7 +101,7 @@ TEST_CASE("ranks that are told the same decide the same, to the bit, and allocat
   std::vector<Rank> ranks(3);
   Step step;
   naive::Random random(1);
-  counting = true;
+  const std::size_t before = allocations;
   for (int turn = 0; turn < 200; ++turn) {
     step.draw(random, ranks[0].lengths);
     const double seconds = 0.01 + static_cast<double>(random.unit());
@@ -149,8 +126,8 @@ TEST_CASE("ranks that are told the same decide the same, to the bit, and allocat
       FAIL("ranks differ at step " << turn);
     }
   }
-  counting = false;
-  CHECK(allocations == 0);
+  const std::size_t after = allocations;
+  CHECK(after == before);
   CHECK(ranks[0].digest != 0);
 }
 

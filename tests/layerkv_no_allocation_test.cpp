@@ -1,35 +1,12 @@
 // Once constructed, block tables, a prefix index and a view of a request allocate nothing.
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
-#include <new>
 #include <vector>
 
+#include "allocation_count.hpp"
 #include "catch.hpp"
 #include "lethe/layerkv/prefix_index.hpp"
 #include "lethe/layerkv/table_view.hpp"
-
-namespace {
-
-std::size_t allocations = 0;
-bool counting = false;
-
-void* allocate(std::size_t bytes) {
-  if (counting) ++allocations;
-  if (void* memory = std::malloc(bytes == 0 ? 1 : bytes)) return memory;
-  throw std::bad_alloc();
-}
-
-}  // namespace
-
-void* operator new(std::size_t bytes) { return allocate(bytes); }
-void* operator new[](std::size_t bytes) { return allocate(bytes); }
-void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept { return allocate(bytes); }
-void* operator new[](std::size_t bytes, const std::nothrow_t&) noexcept { return allocate(bytes); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace {
 
@@ -101,11 +78,10 @@ TEST_CASE("nothing is allocated once sized, also when pools run dry") {
   REQUIRE(tables.append(pruned, 2, 20));
   Done done;
   TableView<NoRows> view(tables, pruned, NoRows{&done.moved});
-  allocations = 0;
-  counting = true;
+  const std::size_t before = allocations;
   for (std::uint64_t prompt = 0; prompt < 60; ++prompt) turn(tables, index, view, prompt, done);
-  counting = false;
-  CHECK(allocations == 0);
+  const std::size_t after = allocations;
+  CHECK(after == before);
   CHECK(done.copies > 60);
   CHECK(done.deltas > 60);
   CHECK(done.migrations > 60);
@@ -115,10 +91,9 @@ TEST_CASE("nothing is allocated once sized, also when pools run dry") {
 }
 
 TEST_CASE("the counter counts") {
-  allocations = 0;
-  counting = true;
+  const std::size_t before = allocations;
   std::vector<int> some(10);
-  counting = false;
-  CHECK(allocations == 1);
+  const std::size_t after = allocations;
+  CHECK(after == before + 1);
   CHECK(some.size() == 10);
 }

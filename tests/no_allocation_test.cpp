@@ -1,39 +1,16 @@
 // Once constructed, or copied, a pruner allocates nothing: neither between rounds nor in them.
 #include <array>
 #include <cstddef>
-#include <cstdlib>
-#include <new>
 #include <span>
 #include <vector>
 
+#include "allocation_count.hpp"
 #include "catch.hpp"
 #include "lethe/lethe.hpp"
 #include "lethe/policies/attention.hpp"
 #include "lethe/policies/queries.hpp"
 #include "lethe/policies/values.hpp"
 #include "naive/random.hpp"
-
-namespace {
-
-std::size_t allocations = 0;
-bool counting = false;
-
-void* allocate(std::size_t bytes) {
-  if (counting) ++allocations;
-  if (void* memory = std::malloc(bytes == 0 ? 1 : bytes)) return memory;
-  throw std::bad_alloc();
-}
-
-}  // namespace
-
-void* operator new(std::size_t bytes) { return allocate(bytes); }
-void* operator new[](std::size_t bytes) { return allocate(bytes); }
-void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept { return allocate(bytes); }
-void* operator new[](std::size_t bytes, const std::nothrow_t&) noexcept { return allocate(bytes); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace {
 
@@ -190,14 +167,13 @@ void expect_none(const lethe::PrunerConfig& config, Kind kind, const Settings&..
   lses();
   Policy fork = pruner;
   Cache fork_cache = cache;
-  allocations = 0;
-  counting = true;
+  const std::size_t before = allocations;
   const std::size_t rounds = decode(pruner, cache, kind, 150);
   const std::size_t fork_rounds = decode(fork, fork_cache, kind, 150);
   pruner.reset();
-  counting = false;
+  const std::size_t after = allocations;
   CAPTURE(static_cast<int>(kind), static_cast<int>(config.scope));
-  CHECK(allocations == 0);
+  CHECK(after == before);
   CHECK(rounds > 0);
   CHECK(fork_rounds == rounds);
 }
@@ -205,11 +181,10 @@ void expect_none(const lethe::PrunerConfig& config, Kind kind, const Settings&..
 }  // namespace
 
 TEST_CASE("The counter counts") {
-  allocations = 0;
-  counting = true;
+  const std::size_t before = allocations;
   std::vector<int> some(10);
-  counting = false;
-  CHECK(allocations == 1);
+  const std::size_t after = allocations;
+  CHECK(after == before + 1);
   CHECK(some.size() == 10);
 }
 

@@ -79,7 +79,9 @@ int main(int argc, char** argv) {
   try {
     const int status = run(argc, argv);
     std::cout.flush();
-    if (std::fflush(stdout) == 0 && std::cout.good()) return status;
+    const bool is_written =
+        std::fflush(stdout) == 0 && std::ferror(stdout) == 0 && std::cout.good();
+    if (is_written) return status;
     return fail("the output could not be written: is the disk full?");
   } catch (const std::bad_alloc&) {
     return fail("out of memory: take a shorter trace");
