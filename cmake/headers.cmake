@@ -107,7 +107,6 @@ set(LETHE_HEADERS
     lethe/layerkv/table_census.hpp
     lethe/layerkv/table_rows.hpp
     lethe/layerkv/block_tables.hpp
-    lethe/layerkv/recency_list.hpp
     lethe/layerkv/prefix_index.hpp
     lethe/layerkv/table_view.hpp
     lethe/layerkv/copier.hpp

@@ -51,9 +51,10 @@ template <class Block>
 }
 
 /// Joins `next` to `last` where it continues it on both sides, as far as `most` bytes; false: not.
+/// What has no target continues there in any case.
 [[nodiscard]] inline bool extend(ByteCopy& last, const ByteCopy& next, std::size_t most) {
-  const bool continues =
-      last.source + last.bytes == next.source && last.target + last.bytes == next.target;
+  const bool continues = last.source + last.bytes == next.source &&
+                         (next.target == nullptr || last.target + last.bytes == next.target);
   if (!continues || last.bytes + next.bytes > most) return false;
   last.bytes += next.bytes;
   return true;
@@ -134,17 +135,9 @@ class Coalescer {
   void add(const BlockArray& array, Pair move, std::byte* target) {
     const ByteCopy next{array.source + move.from * stride(array.source_stride, array), target,
                         array.block_bytes};
-    if (count_ != 0 && join(copies_[count_ - 1], next)) return;
-    copies_[count_++] = next;
-  }
-
-  [[nodiscard]] bool join(ByteCopy& last, ByteCopy next) const {
     const std::size_t most = config_.copy_bytes != 0 ? config_.copy_bytes : ~std::size_t{0};
-    if (next.target != nullptr) return detail::extend(last, next, most);
-    const bool continues = last.source + last.bytes == next.source;
-    if (!continues || last.bytes + next.bytes > most) return false;
-    last.bytes += next.bytes;
-    return true;
+    if (count_ != 0 && detail::extend(copies_[count_ - 1], next, most)) return;
+    copies_[count_++] = next;
   }
 
   Config config_;

@@ -13,8 +13,8 @@
 #include "lethe/config.hpp"
 #include "lethe/fixed_list.hpp"
 #include "lethe/layerkv/block_tables.hpp"
+#include "lethe/layerkv/index_lists.hpp"
 #include "lethe/layerkv/raw_rows.hpp"
-#include "lethe/layerkv/recency_list.hpp"
 #include "lethe/numeric.hpp"
 
 namespace lethe::layerkv {
@@ -48,7 +48,7 @@ struct BlockHash {
 ///
 /// An entry is in use while a request that has acquired or inserted it is not released. Others stay
 /// until evicted, least recently released first, a prefix after what continues it. Nothing is
-/// allocated after construction. Memory: 52 + 4 x layers bytes an entry.
+/// allocated after construction. Memory: 56 + 4 x layers bytes an entry.
 class PrefixIndex {
  public:
   /// tables: settings of the tables that all calls are given. entries: kept at most; 0: as many as
@@ -58,7 +58,7 @@ class PrefixIndex {
         entries_(checked(tables, entries)),
         blocks_(entries_.size(), tables.layers),
         buckets_(std::bit_ceil(entries_.size()), no_id),
-        idle_(entries_.size()),
+        lists_(entries_.size(), 2),
         unused_(entries_.size()),
         paths_(tables.requests) {
     for (std::size_t entry = entries_.size(); entry > 0; --entry) {
@@ -148,7 +148,7 @@ class PrefixIndex {
 
   /// Entries kept, and how many of these are in use by no request.
   [[nodiscard]] std::size_t size() const { return entries_.size() - unused_.size(); }
-  [[nodiscard]] std::size_t idle() const { return idle_.size(); }
+  [[nodiscard]] std::size_t idle() const { return idle_count_; }
   /// Blocks of a tier that entries not in use hold.
   [[nodiscard]] std::size_t evictable_blocks(Tier tier) const {
     return evictable_[static_cast<std::size_t>(tier)];
@@ -188,6 +188,8 @@ class PrefixIndex {
     std::uint32_t users = 0;
     std::uint32_t host_blocks = 0;
   };
+  /// The lists that entries are in.
+  enum List : std::size_t { others, idle_list };
   /// A request's entries: the last one, from which the others follow, and how many.
   struct Path {
     std::uint32_t last = no_id;
@@ -245,20 +247,24 @@ class PrefixIndex {
 
   /// In use by nobody from now on, or no longer so.
   void rest(std::uint32_t entry) {
-    idle_.push_newest(entry);
+    LETHE_ASSERT(lists_.list_of(entry) != idle_list);
+    lists_.move_to_back(entry, idle_list);
+    ++idle_count_;
     evictable_[0] += layers_ - entries_[entry].host_blocks;
     evictable_[1] += entries_[entry].host_blocks;
   }
   void wake(std::uint32_t entry) {
-    idle_.remove(entry);
+    LETHE_ASSERT(lists_.list_of(entry) == idle_list);
+    lists_.move_to_back(entry, others);
+    --idle_count_;
     evictable_[0] -= layers_ - entries_[entry].host_blocks;
     evictable_[1] -= entries_[entry].host_blocks;
   }
 
   /// Forgets the entry that was released first; nothing continues it. False: all are in use.
   bool evict_one(BlockTables& tables) {
-    if (idle_.empty()) return false;
-    const std::uint32_t entry = idle_.oldest();
+    if (lists_.empty(idle_list)) return false;
+    const auto entry = static_cast<std::uint32_t>(lists_.front(idle_list));
     wake(entry);
     std::uint32_t* link = &bucket_of(entries_[entry].parent, entries_[entry].hash);
     while (*link != entry) link = &entries_[*link].next;
@@ -272,14 +278,17 @@ class PrefixIndex {
     const Entry& entry = entries_[number];
     const bool found = child(entry.parent, entry.hash) == number;
     const bool follows = entry.parent == no_id || entries_[entry.parent].users >= entry.users;
-    return found && follows && entry.users == users && idle_.contains(number) == (users == 0);
+    const bool is_idle = lists_.list_of(number) == idle_list;
+    return found && follows && entry.users == users && is_idle == (users == 0);
   }
 
   std::size_t layers_;
   std::vector<Entry> entries_;
   detail::RawRows<Block> blocks_;
   std::vector<std::uint32_t> buckets_;
-  detail::RecencyList idle_;
+  /// The idle entries, the one released first in front; and all others.
+  detail::IndexLists lists_;
+  std::size_t idle_count_ = 0;
   lethe::detail::FixedList<std::uint32_t> unused_;
   std::vector<Path> paths_;
   /// Blocks of idle entries, by tier.
