@@ -15,22 +15,13 @@ std::size_t longest(const Trace& trace) {
   return tokens;
 }
 
-MemorySettings memory_settings(const Trace& trace, const Profile& profile,
-                               const EngineSettings& settings) {
-  return {.block_tokens = settings.block_tokens,
-          .device_blocks = profile.device_blocks,
-          .requests = settings.sequences,
-          .longest = longest(trace),
-          .has_prefix_cache = settings.has_prefix_cache};
-}
-
 }  // namespace
 
 RunResults serve(const Trace& trace, const Profile& profile, const EngineSettings& settings,
                  const ServeProgress& progress) {
   RunResults results;
   results.requests.resize(trace.requests.size());
-  Memory memory(trace, memory_settings(trace, profile, settings));
+  Memory memory(trace, settings, profile.device_blocks, longest(trace));
   Scheduler scheduler(settings, memory, results);
   EngineLoop(trace, profile.times, settings, scheduler, results).run(progress);
   return results;

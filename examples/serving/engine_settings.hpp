@@ -16,6 +16,11 @@ struct EngineSettings {
   bool reserves_prompt = true;
   /// A step is decided while the one before it runs (async scheduling).
   bool schedules_ahead = true;
+
+  /// Blocks of a layer that holds so many tokens.
+  std::size_t blocks_of(std::size_t tokens) const {
+    return (tokens + block_tokens - 1) / block_tokens;
+  }
 };
 
 }  // namespace serving

@@ -65,7 +65,7 @@ bool LayeredScheduler::place(double now, const layerkv::AdmittedRequest& admitte
                              std::vector<StepItem>& items, std::size_t& budget) {
   const std::uint32_t slot = waiting_.front();
   LayeredLive& request = lives_[slot];
-  const std::size_t blocks = blocks_of(bounded(0, request.live.known));
+  const std::size_t blocks = settings_.engine.blocks_of(bounded(0, request.live.known));
   // Those that run take a block a layer before long. With some layers away it cannot decode as the
   // others do, so what it kept beyond the fewest would be lost to those that can.
   const std::size_t growth = running_.size() * layers();

@@ -13,13 +13,12 @@ using layerkv::Tier;
 constexpr std::size_t most_admitted = 16;
 
 layerkv::BlockTablesConfig tables_config(const LayeredSettings& settings) {
-  const std::size_t block = settings.engine.block_tokens;
   return {.layers = settings.shape.layers,
-          .block_tokens = block,
+          .block_tokens = settings.engine.block_tokens,
           .device_blocks = settings.device_blocks,
           .host_blocks = settings.offloads ? settings.host_blocks : 0,
           .requests = settings.engine.sequences,
-          .request_blocks = (settings.longest + block - 1) / block + 1,
+          .request_blocks = settings.engine.blocks_of(settings.longest) + 1,
           .migrations = 4 * settings.shape.layers};
 }
 
@@ -52,14 +51,10 @@ std::uint32_t LayeredScheduler::bounded(std::size_t layer, std::size_t tokens) c
   return settings_.bounds.empty() ? count : std::min(count, settings_.bounds[layer]);
 }
 
-std::size_t LayeredScheduler::blocks_of(std::size_t tokens) const {
-  return (tokens + settings_.engine.block_tokens - 1) / settings_.engine.block_tokens;
-}
-
 bool LayeredScheduler::fits(const Request& request) const {
   std::size_t blocks = 0;
   for (std::size_t layer = 0; layer < layers(); ++layer)
-    blocks += blocks_of(bounded(layer, request.input + request.output));
+    blocks += settings_.engine.blocks_of(bounded(layer, request.input + request.output));
   return blocks <= settings_.device_blocks;
 }
 
@@ -148,14 +143,14 @@ layerkv::LowestPoint LayeredScheduler::forecast() {
     forecast_.add({.tokens = bounded(0, request.live.known),
                    .most_tokens = bounded(0, longest),
                    .device_layers = device,
-                   .device_blocks = device * blocks_of(bounded(0, request.room)),
+                   .device_blocks = device * settings_.engine.blocks_of(bounded(0, request.room)),
                    .steps_left = left});
   }
   // Layers on their way to the host come free.
   for (const Move& move : moves_)
     if (move.to_host && move.slot != layerkv::no_id)
-      forecast_.change(
-          1, static_cast<std::int64_t>(blocks_of(bounded(move.layer, lives_[move.slot].room))));
+      forecast_.change(1, static_cast<std::int64_t>(settings_.engine.blocks_of(
+                              bounded(move.layer, lives_[move.slot].room))));
   return forecast_.lowest();
 }
 
@@ -164,7 +159,7 @@ layerkv::MovableRequest LayeredScheduler::movable(const LayeredLive& request) co
   if (!decodes) return {};
   return {.device_layers = layers() - request.host_layers - request.moving_out,
           .host_layers = request.host_layers - request.moving_in,
-          .layer_blocks = blocks_of(bounded(0, request.room))};
+          .layer_blocks = settings_.engine.blocks_of(bounded(0, request.room))};
 }
 
 bool LayeredScheduler::is_returning_enough(double now) const {
@@ -263,7 +258,7 @@ bool LayeredScheduler::is_hidden(double now, const LayeredLive& request) {
 
 bool LayeredScheduler::grow(LayeredLive& request, std::size_t tokens) {
   if (tokens <= request.room) return true;
-  const std::size_t room = blocks_of(tokens) * settings_.engine.block_tokens;
+  const std::size_t room = settings_.engine.blocks_of(tokens) * settings_.engine.block_tokens;
   std::size_t need[2] = {0, 0};
   for (std::size_t layer = 0; layer < layers(); ++layer) {
     const std::size_t held = tables_.tokens(request.live.id, layer);

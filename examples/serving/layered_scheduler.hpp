@@ -68,7 +68,6 @@ class LayeredScheduler {
 
   std::size_t layers() const { return settings_.shape.layers; }
   std::uint32_t bounded(std::size_t layer, std::size_t tokens) const;
-  std::size_t blocks_of(std::size_t tokens) const;
   void end_moves(double now);
   void rebalance(double now);
   lethe::layerkv::LowestPoint forecast();

@@ -9,26 +9,23 @@ namespace {
 
 using lethe::layerkv::Tier;
 
-std::size_t blocks_of(std::size_t tokens, std::size_t block_tokens) {
-  return (tokens + block_tokens - 1) / block_tokens;
-}
-
-lethe::layerkv::BlockTablesConfig tables_config(const MemorySettings& settings) {
-  return {.layers = settings.layers,
+lethe::layerkv::BlockTablesConfig tables_config(const EngineSettings& settings,
+                                                std::size_t device_blocks, std::size_t longest) {
+  return {.layers = 1,
           .block_tokens = settings.block_tokens,
-          .device_blocks = settings.device_blocks,
-          .host_blocks = settings.host_blocks,
-          .requests = settings.requests,
-          .request_blocks = blocks_of(settings.longest, settings.block_tokens) + 1};
+          .device_blocks = device_blocks,
+          .requests = settings.sequences,
+          .request_blocks = settings.blocks_of(longest) + 1};
 }
 
 }  // namespace
 
-Memory::Memory(const Trace& trace, const MemorySettings& settings)
+Memory::Memory(const Trace& trace, const EngineSettings& settings, std::size_t device_blocks,
+               std::size_t longest)
     : trace_(trace),
       settings_(settings),
-      tables_(tables_config(settings)),
-      chains_(settings.requests) {
+      tables_(tables_config(settings, device_blocks, longest)),
+      chains_(settings.sequences) {
   if (settings.has_prefix_cache) index_.emplace(tables_.config());
 }
 
@@ -57,7 +54,7 @@ bool Memory::has_room(const Live& live, std::size_t found, std::size_t budget, b
   const std::size_t reused = found * settings_.block_tokens;
   const std::size_t first = std::min<std::size_t>(live.known - reused, budget);
   const std::size_t tokens = whole ? live.known : reused + first;
-  return (blocks_of(tokens, settings_.block_tokens) - found) * settings_.layers <= available();
+  return settings_.blocks_of(tokens) - found <= available();
 }
 
 bool Memory::admit(Live& live, std::size_t budget, bool whole) {

@@ -8,29 +8,21 @@
 #include <span>
 #include <vector>
 
+#include "engine_settings.hpp"
 #include "live.hpp"
 #include "trace.hpp"
 
 namespace serving {
 
-/// What a cache has room for.
-struct MemorySettings {
-  std::size_t layers = 1;  ///< tables of a request; 1 where all layers always have the same blocks
-  std::size_t block_tokens = 16;
-  std::size_t device_blocks = 0;
-  std::size_t host_blocks = 0;
-  std::size_t requests = 256;
-  std::size_t longest = 0;  ///< tokens of the longest request
-  bool has_prefix_cache = true;
-};
-
 /// The blocks of requests that run, and those that earlier ones left for prompts that begin alike.
 ///
 /// All of it is lethe::layerkv::BlockTables and PrefixIndex; here is what a request of a trace asks
-/// of them.
+/// of them. A request has one table: all layers always have the same blocks.
 class Memory {
  public:
-  Memory(const Trace& trace, const MemorySettings& settings);
+  /// longest: tokens of the longest request.
+  Memory(const Trace& trace, const EngineSettings& settings, std::size_t device_blocks,
+         std::size_t longest);
 
   /// Device blocks that could be taken now: free ones, and those that only the prefix index holds.
   std::size_t available() const;
@@ -58,7 +50,7 @@ class Memory {
   bool has_room(const Live& live, std::size_t found, std::size_t budget, bool whole) const;
 
   const Trace& trace_;
-  MemorySettings settings_;
+  EngineSettings settings_;
   lethe::layerkv::BlockTables tables_;
   std::optional<lethe::layerkv::PrefixIndex> index_;
   std::vector<std::vector<Hash>> chains_;  ///< of the requests that run, by their id

@@ -6,6 +6,7 @@
 
 #include "report_style.hpp"
 #include "report_svg.hpp"
+#include "report_tables.hpp"
 #include "report_text.hpp"
 
 namespace serving {
@@ -112,18 +113,14 @@ std::string timelines(const RunsOfRate& runs, std::size_t rate) {
 }
 
 std::string table(const Comparison& comparison) {
-  const auto rows = comparison_rows(comparison);
-  std::string out = "<div class=\"panel\"><table><caption>Every policy at every rate</caption>";
-  for (std::size_t r = 0; r < rows.size(); ++r) {
-    out += r == 0 ? "<thead><tr>" : "<tr>";
-    for (std::size_t c = 0; c < rows[r].size(); ++c) {
-      const bool is_heading = r == 0 || c == 0;
-      out += is_heading ? (c == 0 && r > 0 ? "<th scope=\"row\">" : "<th>") : "<td>";
-      out += escape(rows[r][c]) + (is_heading ? "</th>" : "</td>");
-    }
-    out += r == 0 ? "</tr></thead><tbody>" : "</tr>";
+  auto rows = comparison_rows(comparison);
+  decoder::report::Table table{
+      .caption = "Every policy at every rate", .headings = rows.front(), .rows = {}};
+  for (std::size_t r = 1; r < rows.size(); ++r) {
+    for (std::string& cell : rows[r]) cell = escape(cell);
+    table.rows.push_back(std::move(rows[r]));
   }
-  return out + "</tbody></table></div>";
+  return draw(table);
 }
 
 std::string opening(const Comparison& comparison) {

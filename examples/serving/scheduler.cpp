@@ -8,8 +8,7 @@ Scheduler::Scheduler(const EngineSettings& settings, Memory& memory, RunResults&
     : settings_(settings), memory_(memory), results_(results) {}
 
 bool Scheduler::fits(const Request& request) const {
-  const std::size_t block = settings_.block_tokens;
-  return (request.input + request.output + block - 1) / block <= memory_.size();
+  return settings_.blocks_of(request.input + request.output) <= memory_.size();
 }
 
 double Scheduler::device_share() const {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <lethe/numeric.hpp>
 #include <nlohmann/json.hpp>
 #include <numbers>
 #include <random>
@@ -125,14 +126,6 @@ std::string first_line(const std::string& path) {
   return line;
 }
 
-/// One of the numbers that follow `hash` when `token` is read; any good mixer does.
-std::uint64_t mixed(std::uint64_t hash, std::uint64_t token) {
-  hash ^= token + 0x9E3779B97F4A7C15u + (hash << 6) + (hash >> 2);
-  hash = (hash ^ (hash >> 30)) * 0xBF58476D1CE4E5B9u;
-  hash = (hash ^ (hash >> 27)) * 0x94D049BB133111EBu;
-  return hash ^ (hash >> 31);
-}
-
 void hash_prompt(const json& tokens, std::size_t block_tokens, const std::string& path,
                  std::size_t row, Trace& trace) {
   Request& request = trace.requests[row - 1];
@@ -145,7 +138,7 @@ void hash_prompt(const json& tokens, std::size_t block_tokens, const std::string
   std::uint64_t hash = 0;
   for (std::size_t i = 0; i < request.hashes * block_tokens; ++i) {
     if (!tokens[i].is_number_unsigned()) refuse_row(path, row, "input_tok_ids has no number");
-    hash = mixed(hash, tokens[i].get<std::uint64_t>());
+    hash = lethe::detail::mix(hash ^ tokens[i].get<std::uint64_t>());
     if ((i + 1) % block_tokens == 0) trace.hashes.push_back(hash);
   }
 }

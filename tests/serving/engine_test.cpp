@@ -127,11 +127,8 @@ TEST_CASE("a prompt seen before costs what its last block does") {
 TEST_CASE("no block is lost, whatever requests come, grow, stop and end") {
   std::mt19937_64 random(7);
   const Trace trace = random_trace(random, 200, 100);
-  serving::Memory memory(trace, {.block_tokens = 4,
-                                 .device_blocks = 120,
-                                 .requests = 8,
-                                 .longest = 200,
-                                 .has_prefix_cache = true});
+  serving::Memory memory(trace, {.sequences = 8, .block_tokens = 4, .has_prefix_cache = true}, 120,
+                         200);
   std::vector<serving::Live> lives;
   for (std::uint32_t round = 0; round < 20000; ++round) {
     if (lives.size() < 8 && random() % 3 == 0) {
