@@ -30,17 +30,19 @@ double median(std::vector<double> values) {
 class Batch {
  public:
   Batch(const Workbench& bench, const PolicyChoice& choice, std::size_t size)
-      : policy_(choice.policy) {
-    for (std::size_t i = 0; i < size; ++i)
-      sequences_.push_back(std::make_unique<Sequence>(make_sequence(bench, choice)));
-    for (const auto& sequence : sequences_) pointers_.push_back(sequence.get());
+      : policy_(choice.policy), size_(size) {
+    sequences_.push_back(std::make_unique<Sequence>(make_sequence(bench, choice)));
   }
 
+  /// Reads the text once, and lets all sequences go on from there.
   void prefill(Workbench& bench, std::span<const std::int32_t> tokens, Progress& progress) {
     const Stopwatch watch;
-    for (const auto& sequence : sequences_) read_tokens(bench, *sequence, tokens, progress);
+    read_tokens(bench, *sequences_.front(), tokens, progress);
     prefill_seconds_ = watch.seconds();
-    prefill_tokens_ = tokens.size() * sequences_.size();
+    prefill_tokens_ = tokens.size();
+    while (sequences_.size() < size_)
+      sequences_.push_back(std::make_unique<Sequence>(fork(*sequences_.front())));
+    for (const auto& sequence : sequences_) pointers_.push_back(sequence.get());
   }
 
   void decode(Workbench& bench, std::span<const std::int32_t> tokens) {
@@ -70,6 +72,7 @@ class Batch {
 
  private:
   std::string policy_;
+  std::size_t size_;
   std::vector<std::unique_ptr<Sequence>> sequences_;
   std::vector<Sequence*> pointers_;
   std::vector<double> speeds_;
@@ -104,7 +107,7 @@ class Bench {
     const std::span<const std::int32_t> all(tokens);
     auto batches = make(context, batch);
     {
-      Progress progress("Prefill of " + std::to_string(context), context * batch * batches.size());
+      Progress progress("Prefill of " + std::to_string(context), context * batches.size());
       for (auto& each : batches) each->prefill(bench_, all.first(context), progress);
     }
     decode(batches, all.subspan(context));
@@ -156,6 +159,7 @@ class Bench {
       point["context"] = context;
       point["batch"] = batch;
       point["ratio"] = each->speed() / batches.front()->speed();
+      point["beyond_context"] = context + options_.tokens > bench_.model.config().context;
       points_.push_back(std::move(point));
     }
   }
@@ -169,7 +173,8 @@ void print_speeds(const json& results) {
   std::vector<std::vector<std::string>> rows{{"policy", "context", "batch", "prefill tokens/s",
                                               "decode tokens/s", "to the first", "cache",
                                               "pruner"}};
-  for (const json& point : results.at("points"))
+  const json& points = results.at("points");
+  for (const json& point : points)
     rows.push_back(
         {point.at("label"), point.at("context").dump(), point.at("batch").dump(),
          report::figure(point.at("prefill_tokens_per_second")),
@@ -178,6 +183,12 @@ void print_speeds(const json& results) {
   std::printf("%s, %s threads, medians over turns of %zu steps\n\n%s",
               results.at("model").at("name").get<std::string>().c_str(),
               results.at("machine").at("threads").dump().c_str(), turn, text_table(rows).c_str());
+  const bool is_beyond = std::any_of(points.begin(), points.end(), [](const json& point) {
+    return point.at("beyond_context").get<bool>();
+  });
+  if (is_beyond)
+    std::printf("\nBeyond the model's context of %s tokens only times and bytes have a meaning.\n",
+                results.at("model").at("context").dump().c_str());
 }
 
 }  // namespace
@@ -186,8 +197,6 @@ int bench(const BenchOptions& options) {
   for (const std::string& policy : options.policies) policy_label(policy);
   check_writable(options.output.json);
   Workbench workbench(options.model);
-  for (const std::size_t context : options.contexts)
-    check_context(workbench, context, options.tokens);
   Bench all(workbench, options);
   all.check();
   for (const std::size_t context : options.contexts)

@@ -35,6 +35,14 @@ struct Sequence {
   LayerReceiver on_layer = {};  ///< called after each layer's attention
 };
 
+/// Returns a sequence that goes on from the same text in its own way: without the receivers.
+/// @throws Error when its cache's memory cannot be had
+[[nodiscard]] inline Sequence fork(const Sequence& sequence) {
+  return {.cache = sequence.cache.copy(),
+          .pruner = sequence.pruner.copy(),
+          .position = sequence.position};
+}
+
 /// Which tokens' logits prefill returns.
 enum class LogitsOf { last, all };
 

@@ -75,6 +75,27 @@ KVCache::KVCache(const ModelConfig& config, CacheType type, std::size_t capacity
   memory_ = reserve(memory_bytes_, capacity);
 }
 
+// Pages that hold no token are left untouched, so that they take no memory.
+KVCache::KVCache(const KVCache& other)
+    : memory_(reserve(other.memory_bytes_, other.capacity_)),
+      memory_bytes_(other.memory_bytes_),
+      strip_bytes_(other.strip_bytes_),
+      row_bytes_(other.row_bytes_),
+      head_dim_(other.head_dim_),
+      channels_(other.channels_),
+      capacity_(other.capacity_),
+      heads_(other.heads_),
+      type_(other.type_),
+      sizes_(other.sizes_) {
+  for (std::size_t layer = 0; layer < sizes_.size(); ++layer) {
+    for (std::size_t i = 0; i < heads_ * 2; ++i) {
+      std::memcpy(strip(layer, 0, i), other.strip(layer, 0, i), sizes_[layer] * row_bytes_);
+    }
+  }
+}
+
+KVCache KVCache::copy() const { return KVCache(*this); }
+
 KVCache::KVCache(KVCache&& other) noexcept
     : memory_(std::exchange(other.memory_, nullptr)),
       memory_bytes_(std::exchange(other.memory_bytes_, 0)),

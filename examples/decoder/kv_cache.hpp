@@ -27,6 +27,10 @@ class KVCache {
   KVCache& operator=(KVCache&& other) noexcept;
   ~KVCache();
 
+  /// Returns a cache of its own memory with the same tokens, room included. O(bytes held).
+  /// @throws Error when the memory cannot be had
+  [[nodiscard]] KVCache copy() const;
+
   /// Returns the number of layers.
   [[nodiscard]] std::size_t layers() const noexcept { return sizes_.size(); }
   /// Returns the number of KV heads of a layer; a plan may name one of them.
@@ -91,6 +95,7 @@ class KVCache {
   [[nodiscard]] std::size_t resident_bytes() const noexcept;
 
  private:
+  KVCache(const KVCache& other);
   [[nodiscard]] std::byte* strip(std::size_t layer, std::size_t head,
                                  std::size_t kind) const noexcept {
     return memory_ + ((layer * heads_ + head) * 2 + kind) * strip_bytes_;

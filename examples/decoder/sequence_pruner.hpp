@@ -30,6 +30,13 @@ class Pruner {
   template <class Policy>
   explicit Pruner(Policy policy) : self_(std::make_unique<Of<Policy>>(std::move(policy))) {}
 
+  /// Returns a pruner that decides as this one would from here on.
+  [[nodiscard]] Pruner copy() const {
+    Pruner fork;
+    if (self_) fork.self_ = self_->copy();
+    return fork;
+  }
+
   /// Returns whether there is a pruner, so that attention is worth observing.
   [[nodiscard]] explicit operator bool() const noexcept { return self_ != nullptr; }
   /// Returns the settings; only where there is a pruner.
@@ -68,6 +75,7 @@ class Pruner {
  private:
   struct Any {
     virtual ~Any() = default;
+    [[nodiscard]] virtual std::unique_ptr<Any> copy() const = 0;
     [[nodiscard]] virtual const lethe::PrunerConfig& config() const noexcept = 0;
     virtual void pin(std::size_t tokens) = 0;
     virtual void make_room(KVCache& cache, std::size_t tokens, const RoundReceiver& receiver) = 0;
@@ -84,6 +92,10 @@ class Pruner {
     }();
 
     explicit Of(Policy chosen) : policy(std::move(chosen)) {}
+
+    [[nodiscard]] std::unique_ptr<Any> copy() const override {
+      return std::make_unique<Of>(policy);
+    }
 
     [[nodiscard]] const lethe::PrunerConfig& config() const noexcept override {
       return policy.config();

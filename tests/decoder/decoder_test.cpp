@@ -211,6 +211,28 @@ TEST_CASE("under every policy no layer ever exceeds its bound, prompt included")
   }
 }
 
+TEST_CASE("under every policy a fork goes on as the sequence it came from") {
+  const Model model = tiny("llama", gguf::TensorType::Q8_0);
+  Decoder decoder(model, 2);
+  for (const auto& [policy, label] : known_policies()) {
+    INFO(policy);
+    Sequence sequence = sequence_of(model, std::string(policy), 48);
+    decoder.prefill(sequence, some_tokens(100));
+    Sequence same = fork(sequence);
+    Sequence different = fork(sequence);
+    for (std::size_t step = 0; step < 40; ++step) {
+      decoder.step(different, some_tokens(1, 1000 + step)[0]);
+      const std::span<const float> logits = decoder.step(sequence, some_tokens(1, step)[0]);
+      const std::vector<float> expected(logits.begin(), logits.end());
+      const std::span<const float> forked = decoder.step(same, some_tokens(1, step)[0]);
+      REQUIRE(std::equal(expected.begin(), expected.end(), forked.begin()));
+    }
+    CHECK(same.position == sequence.position);
+    for (std::size_t layer = 0; layer < same.cache.layers(); ++layer)
+      CHECK(same.cache.size(layer) == sequence.cache.size(layer));
+  }
+}
+
 TEST_CASE("a policy that never prunes changes nothing") {
   const Model model = tiny("llama", gguf::TensorType::Q8_0);
   Decoder decoder(model, 2);

@@ -148,6 +148,19 @@ TEST_CASE("a cache that cannot be had, or is full, says so") {
   CHECK(cache.size(0) == 10);
 }
 
+TEST_CASE("a copied cache has tokens of its own, and room for as many more") {
+  KVCache cache(small_model(), CacheType::f32, 40);
+  fill(cache, 20);
+  KVCache other = cache.copy();
+  CHECK(other.resident_bytes() == cache.resident_bytes());
+  fill(other, 20);
+  cache.clear();
+  fill(cache, 3);
+  check_held(other, 0, 1, every(1, 0, 40));
+  check_held(other, 1, 0, every(1, 0, 40));
+  check_held(cache, 1, 1, every(1, 0, 3));
+}
+
 TEST_CASE("a moved cache keeps its tokens") {
   KVCache cache(small_model(), CacheType::f32, 20);
   fill(cache, 20);
