@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cstdio>
-#include <memory>
 #include <random>
 
 #include "commands.hpp"
@@ -26,23 +25,35 @@ double median(std::vector<double> values) {
   return *middle;
 }
 
+/// A text read under one policy, from which batches go on.
+class Start {
+ public:
+  Start(const Workbench& bench, const PolicyChoice& choice)
+      : policy_(choice.policy), sequence_(make_sequence(bench, choice)) {}
+
+  void prefill(Workbench& bench, std::span<const std::int32_t> tokens, Progress& progress) {
+    const Stopwatch watch;
+    read_tokens(bench, sequence_, tokens, progress);
+    speed_ = static_cast<double>(tokens.size()) / watch.seconds();
+  }
+
+  const std::string& policy() const { return policy_; }
+  const Sequence& sequence() const { return sequence_; }
+  double tokens_per_second() const { return speed_; }
+
+ private:
+  std::string policy_;
+  Sequence sequence_;
+  double speed_ = 0;
+};
+
 /// Sequences of one policy that are decoded in lockstep.
 class Batch {
  public:
-  Batch(const Workbench& bench, const PolicyChoice& choice, std::size_t size)
-      : policy_(choice.policy), size_(size) {
-    sequences_.push_back(std::make_unique<Sequence>(make_sequence(bench, choice)));
-  }
-
-  /// Reads the text once, and lets all sequences go on from there.
-  void prefill(Workbench& bench, std::span<const std::int32_t> tokens, Progress& progress) {
-    const Stopwatch watch;
-    read_tokens(bench, *sequences_.front(), tokens, progress);
-    prefill_seconds_ = watch.seconds();
-    prefill_tokens_ = tokens.size();
-    while (sequences_.size() < size_)
-      sequences_.push_back(std::make_unique<Sequence>(fork(*sequences_.front())));
-    for (const auto& sequence : sequences_) pointers_.push_back(sequence.get());
+  Batch(const Start& start, std::size_t size) : start_(start) {
+    sequences_.reserve(size);
+    while (sequences_.size() < size) sequences_.push_back(fork(start.sequence()));
+    for (Sequence& sequence : sequences_) pointers_.push_back(&sequence);
   }
 
   void decode(Workbench& bench, std::span<const std::int32_t> tokens) {
@@ -55,15 +66,15 @@ class Batch {
     const double spent = watch.seconds();
     speeds_.push_back(static_cast<double>(tokens.size() * sequences_.size()) / spent);
     timings_ += bench.decoder.timings();
-    for (const auto& sequence : sequences_) bytes_ += sequence->cache.resident_bytes();
+    for (const Sequence& sequence : sequences_) bytes_ += sequence.cache.resident_bytes();
   }
 
   double speed() const { return median(speeds_); }
 
   json results() const {
-    return {{"policy", policy_},
-            {"label", policy_label(policy_)},
-            {"prefill_tokens_per_second", static_cast<double>(prefill_tokens_) / prefill_seconds_},
+    return {{"policy", start_.policy()},
+            {"label", policy_label(start_.policy())},
+            {"prefill_tokens_per_second", start_.tokens_per_second()},
             {"tokens_per_second", speed()},
             {"cache_bytes", static_cast<double>(bytes_) /
                                 static_cast<double>(std::max<std::size_t>(1, speeds_.size()))},
@@ -71,15 +82,12 @@ class Batch {
   }
 
  private:
-  std::string policy_;
-  std::size_t size_;
-  std::vector<std::unique_ptr<Sequence>> sequences_;
+  const Start& start_;
+  std::vector<Sequence> sequences_;
   std::vector<Sequence*> pointers_;
   std::vector<double> speeds_;
   std::size_t bytes_ = 0;
   Timings timings_;
-  double prefill_seconds_ = 0;
-  std::size_t prefill_tokens_ = 0;
 };
 
 /// Tokens drawn evenly: any text would do for speed, and this one needs no file.
@@ -102,16 +110,20 @@ class Bench {
         make_sequence(bench_, choose(policy, context));
   }
 
-  void measure(std::size_t context, std::size_t batch) {
+  void measure(std::size_t context) {
     const auto tokens = random_tokens(bench_, context + options_.tokens);
     const std::span<const std::int32_t> all(tokens);
-    auto batches = make(context, batch);
+    auto starts = make(context);
     {
-      Progress progress("Prefill of " + std::to_string(context), context * batches.size());
-      for (auto& each : batches) each->prefill(bench_, all.first(context), progress);
+      Progress progress("Prefill of " + std::to_string(context), context * starts.size());
+      for (Start& start : starts) start.prefill(bench_, all.first(context), progress);
     }
-    decode(batches, all.subspan(context));
-    if (!is_interrupted()) note(batches, context, batch);
+    for (const std::size_t size : options_.batches) {
+      if (is_interrupted()) return;
+      auto batches = go_on(starts, size);
+      decode(batches, all.subspan(context));
+      if (!is_interrupted()) note(batches, context, size);
+    }
   }
 
   json results() const {
@@ -126,39 +138,44 @@ class Bench {
   }
 
  private:
-  using Batches = std::vector<std::unique_ptr<Batch>>;
-
   PolicyChoice choose(const std::string& policy, std::size_t context) const {
     const std::size_t total = context + options_.tokens;
     return {
         .policy = policy, .budget = parse_budget(options_.budget.budget, total), .capacity = total};
   }
 
-  Batches make(std::size_t context, std::size_t batch) const {
-    Batches batches;
+  std::vector<Start> make(std::size_t context) const {
+    std::vector<Start> starts;
     for (const std::string& policy : options_.policies)
-      batches.push_back(std::make_unique<Batch>(bench_, choose(policy, context), batch));
+      starts.emplace_back(bench_, choose(policy, context));
+    return starts;
+  }
+
+  static std::vector<Batch> go_on(const std::vector<Start>& starts, std::size_t size) {
+    std::vector<Batch> batches;
+    batches.reserve(starts.size());
+    for (const Start& start : starts) batches.emplace_back(start, size);
     return batches;
   }
 
-  void decode(Batches& batches, std::span<const std::int32_t> tokens) {
+  void decode(std::vector<Batch>& batches, std::span<const std::int32_t> tokens) {
     Progress progress("Decoding", tokens.size() * batches.size());
     while (!tokens.empty() && !is_interrupted()) {
       const std::size_t steps = std::min(turn, tokens.size());
-      for (auto& each : batches) {
-        each->decode(bench_, tokens.first(steps));
+      for (Batch& each : batches) {
+        each.decode(bench_, tokens.first(steps));
         progress.advance(steps);
       }
       tokens = tokens.subspan(steps);
     }
   }
 
-  void note(const Batches& batches, std::size_t context, std::size_t batch) {
-    for (const auto& each : batches) {
-      json point = each->results();
+  void note(const std::vector<Batch>& batches, std::size_t context, std::size_t batch) {
+    for (const Batch& each : batches) {
+      json point = each.results();
       point["context"] = context;
       point["batch"] = batch;
-      point["ratio"] = each->speed() / batches.front()->speed();
+      point["ratio"] = each.speed() / batches.front().speed();
       point["beyond_context"] = context + options_.tokens > bench_.model.config().context;
       points_.push_back(std::move(point));
     }
@@ -200,8 +217,7 @@ int bench(const BenchOptions& options) {
   Bench all(workbench, options);
   all.check();
   for (const std::size_t context : options.contexts)
-    for (const std::size_t batch : options.batches)
-      if (!is_interrupted()) all.measure(context, batch);
+    if (!is_interrupted()) all.measure(context);
   const json results = all.results();
   print_speeds(results);
   write_json(options.output.json, results);
