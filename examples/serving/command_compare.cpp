@@ -20,18 +20,19 @@ double rate_of(const Trace& trace) {
 }
 
 ComparedRun run(const std::string& policy, const Trace& trace, const Profile& profile,
-                const ServiceOptions& service) {
+                const PolicySettings& settings, const Objectives& objectives) {
   ComparedRun run{.policy = policy,
                   .rate = rate_of(trace),
                   .summary = {},
                   .latencies = {},
-                  .results = serve_shown(policy, trace, profile, policy_settings(service))};
-  run.summary = summarise(trace, run.results, objectives_of(service));
+                  .results = serve_shown(policy, trace, profile, settings)};
+  run.summary = summarise(trace, run.results, objectives);
   run.latencies = latencies(trace, run.results.requests);
   return run;
 }
 
 Comparison compare_all(const CompareOptions& options) {
+  const PolicySettings settings = policy_settings(options.service, options.machine);
   const Trace recorded = trace_of(options.work);
   const Profile profile = profile_of(options.machine);
   Comparison all{.trace = recorded.name,
@@ -44,7 +45,7 @@ Comparison compare_all(const CompareOptions& options) {
   for (const double rate : options.rates) {
     const Trace trace = at_rate(recorded, rate);
     for (const std::string& policy : options.policies)
-      all.runs.push_back(run(policy, trace, profile, options.service));
+      all.runs.push_back(run(policy, trace, profile, settings, all.objectives));
   }
   return all;
 }

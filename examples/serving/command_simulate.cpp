@@ -45,7 +45,7 @@ int simulate(const SimulateOptions& options) {
   decoder::check_writable(options.json);
   check_policy(options.policy);
   const Trace trace = trace_of(options.work);
-  const PolicySettings settings = policy_settings(options.service);
+  const PolicySettings settings = policy_settings(options.service, options.machine);
   const Profile profile = profile_of(options.machine);
   const RunResults results = serve_shown(options.policy, trace, profile, settings);
   const Summary summary = summarise(trace, results, objectives_of(options.service));

@@ -13,6 +13,9 @@ int validate(const ValidateOptions& options);
 /// Serves one trace on one machine under one policy.
 int simulate(const SimulateOptions& options);
 
+/// Fits the library's cost model to measured tables; coefficients, errors, JSON.
+int fit(const FitOptions& options);
+
 /// Serves a trace under several policies at several rates: tables, a page, JSON.
 int compare(const CompareOptions& options);
 

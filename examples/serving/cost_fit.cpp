@@ -1,15 +1,12 @@
 #include "cost_fit.hpp"
 
-#include <lethe/layerkv/cost_model.hpp>
-#include <vector>
+#include <span>
 
 namespace serving {
-namespace {
-
 namespace layerkv = lethe::layerkv;
 
-layerkv::Fit<layerkv::PrefillCost> fit_prefill(const StepTimes& times) {
-  std::vector<layerkv::Measured<layerkv::PrefillWork>> rows;
+PrefillRows prefill_rows(const StepTimes& times) {
+  PrefillRows rows;
   for (std::size_t tokens = 64; tokens <= 2048; tokens *= 2)
     for (std::size_t context = 0; context <= 16384; context = context == 0 ? 1024 : 4 * context) {
       const PrefillPart part{static_cast<double>(tokens), static_cast<double>(context)};
@@ -17,11 +14,11 @@ layerkv::Fit<layerkv::PrefillCost> fit_prefill(const StepTimes& times) {
       work.prefills = std::span(&part, 1);
       rows.push_back({{tokens, context}, times.seconds(work)});
     }
-  return layerkv::fit<layerkv::PrefillCost>(rows, {.most_mean_error = 1});
+  return rows;
 }
 
-layerkv::Fit<layerkv::DecodeCost> fit_decode(const StepTimes& times) {
-  std::vector<layerkv::Measured<layerkv::DecodeWork>> rows;
+DecodeRows decode_rows(const StepTimes& times) {
+  DecodeRows rows;
   for (std::size_t sequences = 1; sequences <= 256; sequences *= 4)
     for (std::size_t context = 64; context <= 16384; context *= 4) {
       StepWork work;
@@ -29,14 +26,13 @@ layerkv::Fit<layerkv::DecodeCost> fit_decode(const StepTimes& times) {
       work.decode_context = static_cast<double>(sequences * context);
       rows.push_back({{sequences, sequences * context}, times.seconds(work)});
     }
-  return layerkv::fit<layerkv::DecodeCost>(rows, {.most_mean_error = 1});
+  return rows;
 }
 
-}  // namespace
-
 FittedCosts fit_costs(const Profile& profile) {
-  const auto prefill = fit_prefill(profile.times);
-  const auto decode = fit_decode(profile.times);
+  const layerkv::FitConfig config{.most_mean_error = 1};
+  const auto prefill = layerkv::fit<layerkv::PrefillCost>(prefill_rows(profile.times), config);
+  const auto decode = layerkv::fit<layerkv::DecodeCost>(decode_rows(profile.times), config);
   layerkv::CopyCost copy;
   copy.per_byte = static_cast<double>(profile.gpus) / profile.link_bytes;
   return {{prefill.cost, decode.cost, copy}, prefill.mean_error, decode.mean_error};

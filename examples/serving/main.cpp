@@ -8,6 +8,7 @@ using decoder::add_command;
 /// The settings of all commands; one of them is used.
 struct Settings {
   serving::ValidateOptions validate;
+  serving::FitOptions fit;
   serving::SimulateOptions simulate;
   serving::CompareOptions compare;
 };
@@ -15,6 +16,8 @@ struct Settings {
 void add_commands(CLI::App& app, Settings& settings, int& status) {
   add_command(app, "validate", "Replay a measured run: measured against simulated",
               settings.validate, &serving::validate, status);
+  add_command(app, "fit", "A cost model from measured tables: coefficients and their errors",
+              settings.fit, &serving::fit, status);
   add_command(app, "simulate", "Serve a trace on a machine: latencies, objectives met, goodput",
               settings.simulate, &serving::simulate, status);
   add_command(app, "compare", "One trace under several policies at several rates; tables, a page",

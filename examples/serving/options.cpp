@@ -13,7 +13,9 @@ void add_model(CLI::App& app, std::string& model) {
       ->capture_default_str();
 }
 
-void add(CLI::App& app, MachineOptions& options) {
+/// Of MachineOptions and FitOptions.
+template <class Options>
+void add_gpus(CLI::App& app, Options& options) {
   app.add_option("--profile", options.profile,
                  "Machine: estimate (an H100's data sheet), a folder with measured dense.csv, or "
                  "the beginning of kernel tables' names such as profiles/a100_sxm")
@@ -22,6 +24,10 @@ void add(CLI::App& app, MachineOptions& options) {
   app.add_option("--gpus", options.gpus, "GPUs that serve together, tensor parallel")
       ->capture_default_str()
       ->check(CLI::Range(std::size_t{1}, std::size_t{64}));
+}
+
+void add(CLI::App& app, MachineOptions& options) {
+  add_gpus(app, options);
   app.add_option("--blocks", options.blocks,
                  "Blocks of 16 tokens that the device holds; 0: what its memory leaves")
       ->capture_default_str()
@@ -60,6 +66,9 @@ void add(CLI::App& app, ServiceOptions& options) {
   app.add_option("--host-gb", options.host_gigabytes, "Host memory for the cache, GB a GPU")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 16384.0));
+  app.add_option("--costs", options.costs,
+                 "Costs that serving fit wrote, for what layers' decisions rest on and copies "
+                 "take; without, fitted to the profile");
   app.add_flag("--prefix-cache", options.has_prefix_cache,
                "Let vllm reuse the blocks of prompts that begin alike; others do not here");
 }
@@ -79,6 +88,19 @@ void add_options(CLI::App& app, ValidateOptions& options) {
                  "JSON lines with each request's input_tok_ids, so that prompts that begin alike "
                  "share blocks as they did; without, RUN/prompts.jsonl where it is there");
   add_model(app, options.model);
+  add_json(app, options.json);
+}
+
+void add_options(CLI::App& app, FitOptions& options) {
+  app.add_option("--prefill", options.prefill, "CSV of passes: tokens,context,seconds");
+  app.add_option("--decode", options.decode, "CSV of decode steps: sequences,context,seconds");
+  app.add_option("--transfer", options.transfer,
+                 "CSV of copies between device and host: bytes,fragments,copies,seconds");
+  add_gpus(app, options);
+  app.add_option("--most-mean-error", options.most_mean_error,
+                 "Refuse a table that the model says worse than this")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   add_json(app, options.json);
 }
 

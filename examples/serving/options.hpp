@@ -36,12 +36,25 @@ struct ValidateOptions {
   std::string json;
 };
 
+/// `serving fit`: of each part a table, else the profile's step times, else nothing.
+struct FitOptions {
+  std::string prefill;
+  std::string decode;
+  std::string transfer;
+  std::string profile;  ///< empty: none
+  std::string model = "llama-3.1-8b";
+  std::size_t gpus = 1;
+  double most_mean_error = 0.5;  ///< lethe::layerkv::FitConfig's
+  std::string json;
+};
+
 /// How it is served.
 struct ServiceOptions {
   double first_token = 3.0;  ///< objectives: LayerKV's (arXiv 2410.00428)
   double each_token = 0.2;
   std::size_t bound = 1024;  ///< tokens of a layer, of policies that prune
   double host_gigabytes = 128;
+  std::string costs;              ///< what `serving fit` wrote; empty: fitted to the profile
   bool has_prefix_cache = false;  ///< of vllm; off, so that all policies compute the same prompts
 };
 
@@ -66,6 +79,7 @@ struct CompareOptions {
 };
 
 void add_options(CLI::App& app, ValidateOptions& options);
+void add_options(CLI::App& app, FitOptions& options);
 void add_options(CLI::App& app, SimulateOptions& options);
 void add_options(CLI::App& app, CompareOptions& options);
 

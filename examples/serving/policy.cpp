@@ -55,7 +55,7 @@ LayeredSettings layered(const Named& named, const Profile& profile,
       cache_shape(profile, settings.engine.block_tokens, named.gathers ? gathered_bytes : 0);
   const auto block = static_cast<double>(made.shape.token_bytes * made.shape.block_tokens);
   made.host_blocks = static_cast<std::size_t>(settings.host_bytes / block);
-  made.costs = fit_costs(profile).costs;
+  made.costs = completed(settings.costs, fit_costs(profile).costs);
   return made;
 }
 

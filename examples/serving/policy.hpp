@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "cost_tables.hpp"
 #include "engine.hpp"
 
 namespace serving {
@@ -13,6 +14,7 @@ struct PolicySettings {
   EngineSettings engine;
   double each_token = 0.2;    ///< the TPOT that admission keeps to
   std::size_t bound = 1024;   ///< most tokens of a layer, where the policy prunes
+  PartialCosts costs;         ///< where known; else fitted to the profile
   double host_bytes = 128e9;  ///< of the host's memory, for each GPU
 };
 

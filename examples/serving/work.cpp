@@ -42,12 +42,17 @@ Profile profile_of(const MachineOptions& options) {
   return profile;
 }
 
-PolicySettings policy_settings(const ServiceOptions& options) {
+PolicySettings policy_settings(const ServiceOptions& options, const MachineOptions& machine) {
   PolicySettings settings;
   settings.engine.has_prefix_cache = options.has_prefix_cache;
   settings.each_token = options.each_token;
   settings.bound = options.bound;
   settings.host_bytes = options.host_gigabytes * 1e9;
+  if (options.costs.empty()) return settings;
+  settings.costs = read_costs(options.costs);
+  if (settings.costs.copy && machine.link_gigabytes > 0)
+    throw decoder::Error("--link-gb: " + decoder::one_line(options.costs) +
+                         " says what copies take; give one of the two");
   return settings;
 }
 

@@ -18,7 +18,9 @@ Trace trace_of(const WorkOptions& options);
 Trace at_rate(Trace trace, double rate);
 
 Profile profile_of(const MachineOptions& options);
-PolicySettings policy_settings(const ServiceOptions& options);
+/// Reads --costs; throws decoder::Error for a bad file, and where both it and --link-gb say what
+/// copies take.
+PolicySettings policy_settings(const ServiceOptions& options, const MachineOptions& machine);
 Objectives objectives_of(const ServiceOptions& options);
 
 /// serve_policy with a progress bar.

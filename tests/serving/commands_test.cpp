@@ -1,50 +1,20 @@
-#include <sys/wait.h>
-
 #include <cmath>
-#include <cstdlib>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
 
 #include "catch.hpp"
-#include "files.hpp"
 #include "measured_folder.hpp"
+#include "program.hpp"
 
 namespace {
 
 using nlohmann::json;
+using serving::test::check_refused;
 using serving::test::Folder;
-
-struct Outcome {
-  int status = -1;
-  std::string output;
-  std::string errors;
-};
-
-std::string slurp(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
-Outcome run(const Folder& folder, const std::string& arguments) {
-  const std::string command = "cd '" + folder.path(".") + "' && '" LETHE_SERVING_FILE "' " +
-                              arguments + " >out 2>err </dev/null";
-  const int status = std::system(command.c_str());
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, slurp(folder.path("out")),
-          slurp(folder.path("err"))};
-}
-
-/// One line on stderr that begins with the program's name and contains `part`, and status 2.
-void check_refused(const Outcome& outcome, const std::string& part) {
-  INFO("stderr: " << outcome.errors);
-  CHECK(outcome.status == 2);
-  CHECK(outcome.errors.rfind("serving: ", 0) == 0);
-  CHECK(outcome.errors.find('\n') + 1 == outcome.errors.size());
-  CHECK(outcome.errors.find(part) != std::string::npos);
-}
+using serving::test::Outcome;
+using serving::test::run;
+using serving::test::slurp;
 
 /// A run on the tables' machine; `late` is added to what was measured of its only request.
 void write_run(const Folder& folder, double late) {
