@@ -33,6 +33,8 @@ class CsvReader {
   std::size_t count(std::size_t column, std::size_t least, std::size_t most) const;
 
   const std::string& path() const { return path_; }
+  /// Of the row read last; the headings are row 1.
+  std::size_t row() const { return row_; }
   /// Throws "FILE: row N: what".
   [[noreturn]] void refuse(const std::string& what) const;
 

@@ -33,8 +33,7 @@ void read_seconds(CsvReader& csv, Trace& trace) {
   const std::size_t output = csv.column("output_tokens");
   while (csv.next()) {
     const double at = csv.number(arrival);
-    if (!trace.requests.empty() && at < trace.requests.back().arrival)
-      csv.refuse("arrives before the row above it: sort the trace by arrival");
+    check_order(csv.path(), csv.row(), trace, at);
     trace.requests.push_back({.arrival = at,
                               .input = small(csv.count(input, 1, most_tokens)),
                               .output = small(csv.count(output, 1, most_tokens))});
@@ -52,8 +51,7 @@ void read_dates(CsvReader& csv, Trace& trace) {
       csv.refuse("TIMESTAMP is \"" + decoder::one_line(csv.cell(time)) +
                  "\": give a date and a time such as 2023-11-16 18:15:46.68");
     if (trace.requests.empty()) first = at;
-    if (!trace.requests.empty() && at - first < trace.requests.back().arrival)
-      csv.refuse("arrives before the row above it: sort the trace by arrival");
+    check_order(csv.path(), csv.row(), trace, at - first);
     trace.requests.push_back({.arrival = at - first,
                               .input = small(csv.count(input, 1, most_tokens)),
                               .output = small(csv.count(output, 1, most_tokens))});
