@@ -50,6 +50,7 @@ Axis value_axis(const HeatMap& map) {
         low = std::min(low, value);
         high = std::max(high, value);
       }
+  if (map.most > 0) high = std::max(high, map.most);
   return nice_axis(map.is_from_zero ? 0 : low, high, 6);
 }
 

@@ -14,6 +14,7 @@ struct HeatMap {
   std::vector<double> x;                  ///< where each column begins, ascending
   std::vector<std::vector<double>> rows;  ///< [layer][column]; NaN is left blank
   bool is_from_zero = false;              ///< colours begin at zero rather than at the least value
+  double most = 0;  ///< colours end here or later, so that maps can be compared
 };
 
 /// Colour-blind-safe colour for a share in [0, 1], dark to bright: "#rrggbb".

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <functional>
+#include <string>
 #include <utility>
 
+#include "page_layers.hpp"
 #include "report_style.hpp"
 #include "report_svg.hpp"
 #include "report_tables.hpp"
@@ -172,9 +174,12 @@ std::string comparison_page(const Comparison& comparison) {
                              table(comparison));
   std::size_t number = 0;
   for (const RunsOfRate& runs : by_rate(comparison)) {
-    body += section(fixed(runs.front()->rate, 2) + " requests a second",
-                    "How latencies are distributed, and where blocks lay meanwhile.",
+    const std::string rate = fixed(runs.front()->rate, 2) + " requests a second";
+    body += section(rate, "How latencies are distributed, and where blocks lay meanwhile.",
                     distributions(runs, number) + timelines(runs, number));
+    body += section("Layer by layer, at " + rate,
+                    "Where the blocks of each layer lay, of all requests that ran.",
+                    layer_maps(runs, number));
     ++number;
   }
   return decoder::report::whole_page("Serving " + escape(comparison.trace), body);

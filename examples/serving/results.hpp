@@ -24,10 +24,19 @@ struct Moment {
   double host_share = 0;
 };
 
+/// Where each layer's blocks lay at one moment, of all requests that ran.
+struct LayerMoment {
+  double time = 0;
+  std::vector<std::uint32_t> device;  ///< blocks by layer
+  std::vector<std::uint32_t> host;
+};
+
 /// What a run came to.
 struct RunResults {
   std::vector<Served> requests;  ///< as the trace's
   std::vector<Moment> moments;   ///< at most a few thousand, evenly spread in time
+  /// At most some hundred, evenly spread in time; none where all layers share one table.
+  std::vector<LayerMoment> layer_moments;
   std::size_t steps = 0;
   std::size_t preemptions = 0;
   std::size_t reused_tokens = 0;  ///< of prompts and recomputations, found in the prefix cache

@@ -87,6 +87,9 @@ TEST_CASE("compare writes a table, a page that stands alone and the same as JSON
   CHECK(page.find("<script") == std::string::npos);
   CHECK(page.find("50.00 requests a second") != std::string::npos);
   CHECK(page.find("never compared with a measured run") != std::string::npos);
+  CHECK(page.find("On the device, layer by layer: layerkv+lethe") != std::string::npos);
+  CHECK(page.find("On the host, layer by layer: layerkv+lethe") != std::string::npos);
+  CHECK(page.find("No map of vllm:") != std::string::npos);
   const json runs = json::parse(slurp(folder.path("runs.json"))).at("runs");
   REQUIRE(runs.size() == 4);
   CHECK(runs[3].at("policy") == "layerkv+lethe");
