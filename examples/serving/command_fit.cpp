@@ -168,7 +168,7 @@ void print_costs(const FittedPart& part) {
 /// How fast copies are, by the size of what lies together.
 void print_bandwidth(const FittedPart& copy) {
   const layerkv::CopyCost cost{copy.seconds[0], copy.seconds[1], copy.seconds[2]};
-  for (const std::size_t kilobytes : {32, 2048})
+  for (const std::size_t kilobytes : {32U, 2048U})
     std::printf("  %4zu KB at once: %s GB/s\n", kilobytes,
                 fixed(cost.bandwidth(kilobytes << 10) / 1e9, 2).c_str());
 }
