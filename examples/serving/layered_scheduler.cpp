@@ -96,6 +96,9 @@ void LayeredScheduler::arrive(std::uint32_t index, const Request& request) {
   added.on_host.assign(layers(), false);
   added.host_layers = added.moving_out = added.moving_in = 0;
   added.room = 0;
+  const std::uint32_t stated =
+      request.most_output > 0 ? request.most_output : settings_.most_output;
+  added.most = request.input + std::max(stated, request.output);
   added.arrival = request.arrival;
   added.first = -1;
   waiting_.push_back(slot);
@@ -136,12 +139,11 @@ layerkv::LowestPoint LayeredScheduler::forecast() {
     if (request.host_layers > 0 && settings_.hides_fetches) continue;
     const std::size_t device = layers() - request.host_layers - request.moving_out;
     const auto ahead = lengths_.predict(request.live.known - request.live.input);
-    const std::size_t longest = request.live.longest();
     std::size_t left = layerkv::unbounded;
     if (ahead.below != layerkv::unbounded)
       left = ahead.below - (request.live.known - request.live.input);
     forecast_.add({.tokens = bounded(0, request.live.known),
-                   .most_tokens = bounded(0, longest),
+                   .most_tokens = bounded(0, request.most),
                    .device_layers = device,
                    .device_blocks = device * settings_.engine.blocks_of(bounded(0, request.room)),
                    .steps_left = left});

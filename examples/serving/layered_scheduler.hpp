@@ -26,6 +26,7 @@ struct LayeredLive {
   std::size_t moving_out = 0;  ///< layers on their way
   std::size_t moving_in = 0;
   std::uint32_t room = 0;  ///< tokens that its tables have room for, before bounds
+  std::uint32_t most = 0;  ///< tokens that it may come to, as far as the engine knows
   double arrival = 0;
   double first = -1;  ///< when its first token came
 };

@@ -24,6 +24,9 @@ struct LayeredSettings {
   double each_token = 0.2;  ///< that target, seconds a token
   /// Most tokens that a layer holds, by layer: a pruner's bounds; empty: none.
   std::vector<std::uint32_t> bounds;
+  /// Tokens that the engine takes an answer to come to at most whose request does not say; 0: as
+  /// many as it will come to, which no engine knows.
+  std::uint32_t most_output = 0;
   std::size_t device_blocks = 0;  ///< of one layer each
   std::size_t host_blocks = 0;
   std::size_t longest = 0;  ///< tokens of the longest request

@@ -66,6 +66,11 @@ void add(CLI::App& app, ServiceOptions& options) {
   app.add_option("--host-gb", options.host_gigabytes, "Host memory for the cache, GB a GPU")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 16384.0));
+  app.add_option("--max-tokens", options.max_tokens,
+                 "Longest answer that requests state whose trace does not say (max_tokens); 0: the "
+                 "true one, which no engine knows")
+      ->capture_default_str()
+      ->check(CLI::Range(std::uint32_t{0}, std::uint32_t{1} << 24));
   app.add_option("--costs", options.costs,
                  "Costs that serving fit wrote, for what layers' decisions rest on and copies "
                  "take; without, fitted to the profile");

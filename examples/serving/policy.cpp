@@ -49,6 +49,7 @@ LayeredSettings layered(const Named& named, const Profile& profile,
   made.hides_fetches = named.hides;
   made.heeds_missed = named.heeds;
   made.each_token = settings.each_token;
+  made.most_output = settings.most_output;
   if (named.prunes)
     made.bounds.assign(profile.model.layers, static_cast<std::uint32_t>(settings.bound));
   made.device_blocks = profile.device_blocks * profile.model.layers;

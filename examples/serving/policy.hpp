@@ -12,10 +12,11 @@ namespace serving {
 /// What serves a trace: a policy by its name, and what it may use.
 struct PolicySettings {
   EngineSettings engine;
-  double each_token = 0.2;    ///< the TPOT that admission keeps to
-  std::size_t bound = 1024;   ///< most tokens of a layer, where the policy prunes
-  PartialCosts costs;         ///< where known; else fitted to the profile
-  double host_bytes = 128e9;  ///< of the host's memory, for each GPU
+  double each_token = 0.2;        ///< the TPOT that admission keeps to
+  std::size_t bound = 1024;       ///< most tokens of a layer, where the policy prunes
+  PartialCosts costs;             ///< where known; else fitted to the profile
+  std::uint32_t most_output = 0;  ///< LayeredSettings::most_output
+  double host_bytes = 128e9;      ///< of the host's memory, for each GPU
 };
 
 /// The policies' names, separated by commas.

@@ -27,16 +27,29 @@ void check_order(const std::string& path, std::size_t row, const Trace& trace, d
 
 std::uint32_t small(std::size_t number) { return static_cast<std::uint32_t>(number); }
 
+/// What the request may come to: no less than it does.
+std::uint32_t read_most_output(const CsvReader& csv, std::size_t column, std::uint32_t output) {
+  const std::size_t most = csv.count(column, 1, most_tokens);
+  if (most < output)
+    csv.refuse("max_tokens is " + std::to_string(most) + ": below its output_tokens, " +
+               std::to_string(output));
+  return small(most);
+}
+
 void read_seconds(CsvReader& csv, Trace& trace) {
   const std::size_t arrival = csv.column("arrival_s");
   const std::size_t input = csv.column("input_tokens");
   const std::size_t output = csv.column("output_tokens");
+  const bool has_most = csv.has("max_tokens");
   while (csv.next()) {
     const double at = csv.number(arrival);
     check_order(csv.path(), csv.row(), trace, at);
     trace.requests.push_back({.arrival = at,
                               .input = small(csv.count(input, 1, most_tokens)),
                               .output = small(csv.count(output, 1, most_tokens))});
+    if (!has_most) continue;
+    Request& last = trace.requests.back();
+    last.most_output = read_most_output(csv, csv.column("max_tokens"), last.output);
   }
 }
 

@@ -10,9 +10,10 @@ namespace serving {
 
 /// One request of a trace.
 struct Request {
-  double arrival = 0;        ///< seconds after the trace began
-  std::uint32_t input = 0;   ///< tokens of the prompt, 1 or more
-  std::uint32_t output = 0;  ///< tokens that will be generated, 1 or more
+  double arrival = 0;             ///< seconds after the trace began
+  std::uint32_t input = 0;        ///< tokens of the prompt, 1 or more
+  std::uint32_t output = 0;       ///< tokens that will be generated, 1 or more
+  std::uint32_t most_output = 0;  ///< that its client allows (max_tokens); 0: it does not say
   std::uint32_t first_hash = 0;
   std::uint32_t hashes =
       0;  ///< of trace.hashes, from first_hash on; 0: nothing known of the prompt
@@ -37,8 +38,9 @@ inline constexpr std::size_t most_tokens = std::size_t{1} << 24;
 
 /// Reads a trace, of the kind that its first line shows:
 ///
-/// - CSV with arrival_s, input_tokens, output_tokens (seconds), or with the Azure traces' headings
-///   TIMESTAMP, ContextTokens, GeneratedTokens (a date and a time);
+/// - CSV with arrival_s, input_tokens, output_tokens (seconds) and, if it likes, max_tokens, or
+/// with
+///   the Azure traces' headings TIMESTAMP, ContextTokens, GeneratedTokens (a date and a time);
 /// - JSON lines with the Mooncake traces' timestamp (ms), input_length, output_length and hash_ids
 ///   (one for each 512 tokens of the prompt; may be absent).
 ///

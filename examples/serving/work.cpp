@@ -47,6 +47,7 @@ PolicySettings policy_settings(const ServiceOptions& options, const MachineOptio
   settings.engine.has_prefix_cache = options.has_prefix_cache;
   settings.each_token = options.each_token;
   settings.bound = options.bound;
+  settings.most_output = options.max_tokens;
   settings.host_bytes = options.host_gigabytes * 1e9;
   if (options.costs.empty()) return settings;
   settings.costs = read_costs(options.costs);

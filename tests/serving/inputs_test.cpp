@@ -58,6 +58,19 @@ TEST_CASE("a trace in seconds is read, whatever its other columns and line ends"
   CHECK(trace.requests[0].output == 8);
 }
 
+TEST_CASE("a trace may say how long each answer may become") {
+  const Folder folder;
+  const std::string heading = "arrival_s,input_tokens,output_tokens,max_tokens\n";
+  const auto trace = serving::read_trace(folder.write("m.csv", heading + "0,7,8,9\n1,7,8,8\n"));
+  CHECK(trace.requests[0].most_output == 9);
+  CHECK(trace.requests[1].most_output == 8);
+  CHECK(serving::read_trace(folder.write("n.csv", seconds + "0,7,8\n")).requests[0].most_output ==
+        0);
+  check_refused("m.csv", heading + "0,7,8,7\n",
+                "row 2: max_tokens is 7: below its output_tokens, 8");
+  check_refused("m.csv", heading + "0,7,8,\n", "row 2: max_tokens is \"\"");
+}
+
 TEST_CASE("a trace of dates begins at its first request, across midnight and month") {
   const Folder folder;
   const auto trace = serving::read_trace(folder.write(

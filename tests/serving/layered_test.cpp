@@ -222,6 +222,20 @@ TEST_CASE("nobody is preempted while layers are on their way to the host") {
   CHECK(results.preemptions == 0);
 }
 
+TEST_CASE("the forecast is told what an answer may come to, not what it will") {
+  std::mt19937_64 random(21);
+  const Profile profile = machine(40);
+  Trace trace = random_trace(random, 80, 200);
+  LayeredSettings settings = layered(profile, {.batch_tokens = 64, .block_tokens = 16});
+  const RunResults knowing = run_watched(trace, profile, settings);
+  settings.most_output = 5000;
+  const RunResults capped = run_watched(trace, profile, settings);
+  // What cannot be known to end soon is taken to grow, so that layers leave that could have stayed.
+  CHECK(capped.link_bytes > knowing.link_bytes);
+  for (auto& request : trace.requests) request.most_output = request.output;
+  CHECK(run_watched(trace, profile, settings).link_bytes == knowing.link_bytes);
+}
+
 TEST_CASE("a pruned cache takes its bound, and attention reads no more") {
   const Profile profile = machine(64);
   LayeredSettings settings = layered(profile, {.block_tokens = 16});
