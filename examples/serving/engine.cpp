@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "engine_loop.hpp"
-#include "layered_scheduler.hpp"
+#include "watched_scheduler.hpp"
 
 namespace serving {
 namespace {
@@ -37,9 +37,10 @@ RunResults serve_layered(const Trace& trace, const Profile& profile,
   const std::size_t blocks = whole.longest / whole.shape.block_tokens + 1;
   whole.host_blocks =
       std::min(whole.host_blocks, whole.engine.sequences * whole.shape.layers * blocks);
-  LayeredScheduler scheduler(whole, results);
+  WatchedScheduler scheduler(whole, results);
   EngineLoop(trace, profile.times, settings.engine, scheduler, results).run(progress);
   scheduler.tables().check();
+  results.layer_moments = scheduler.take();
   return results;
 }
 

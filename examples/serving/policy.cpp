@@ -6,7 +6,6 @@
 #include "cost_fit.hpp"
 #include "error.hpp"
 #include "one_line.hpp"
-#include "watched_run.hpp"
 
 namespace serving {
 namespace {
@@ -76,7 +75,7 @@ RunResults serve_policy(const std::string& name, const Trace& trace, const Profi
                         const PolicySettings& settings, const ServeProgress& progress) {
   const Named& named = policy(name);
   if (!named.is_layered) return serve(trace, profile, settings.engine, progress);
-  return serve_watched(trace, profile, layered(named, profile, settings), progress);
+  return serve_layered(trace, profile, layered(named, profile, settings), progress);
 }
 
 }  // namespace serving

@@ -4,11 +4,13 @@
 
 #include "catch.hpp"
 #include "cost_fit.hpp"
+#include "engine.hpp"
+#include "engine_loop.hpp"
+#include "layered_scheduler.hpp"
 #include "machine.hpp"
 #include "page_layers.hpp"
 #include "random_work.hpp"
 #include "timeline.hpp"
-#include "watched_run.hpp"
 
 namespace {
 
@@ -27,13 +29,14 @@ serving::LayeredSettings settings_of(const serving::Profile& profile, bool offlo
   settings.costs = serving::fit_costs(profile).costs;
   settings.device_blocks = profile.device_blocks * profile.model.layers;
   settings.host_blocks = 4 * settings.device_blocks;
+  settings.longest = 240;
   return settings;
 }
 
 RunResults run(bool offloads) {
   std::mt19937_64 random(11);
   const auto profile = serving::test::machine(40);
-  return serving::serve_watched(serving::test::random_trace(random, 60, 200), profile,
+  return serving::serve_layered(serving::test::random_trace(random, 60, 200), profile,
                                 settings_of(profile, offloads));
 }
 
@@ -78,8 +81,11 @@ TEST_CASE("looking at layers changes nothing of a run") {
   const auto profile = serving::test::machine(40);
   const auto settings = settings_of(profile, true);
   const auto trace = serving::test::random_trace(random, 80, 200);
-  const RunResults seen = serving::serve_watched(trace, profile, settings);
-  const RunResults plain = serving::serve_layered(trace, profile, settings);
+  const RunResults seen = serving::serve_layered(trace, profile, settings);
+  RunResults plain;
+  plain.requests.resize(trace.requests.size());
+  serving::LayeredScheduler scheduler(settings, plain);
+  serving::EngineLoop(trace, profile.times, settings.engine, scheduler, plain).run({});
   CHECK(seen.steps == plain.steps);
   CHECK(seen.makespan == plain.makespan);
   CHECK(seen.link_bytes == plain.link_bytes);
