@@ -37,6 +37,7 @@ set(LETHE_HEADERS
     lethe/drafts.hpp
     lethe/slot_table.hpp
     lethe/unit_keys.hpp
+    lethe/short_keys.hpp
     lethe/score/adaptor.hpp
     lethe/score/step_rows.hpp
     lethe/score/neighbour_pool.hpp

@@ -19,6 +19,7 @@
 #include "lethe/score/rules/capacity.hpp"
 #include "lethe/score/rules/expected_mass.hpp"
 #include "lethe/score/rules/trigonometric.hpp"
+#include "lethe/score/supersession.hpp"
 #include "lethe/score/window.hpp"
 #include "lethe/score/window_shift.hpp"
 #include "lethe/subnormals.hpp"
@@ -179,4 +180,12 @@ int main() {
   decode_rule<lethe::ExpectedMass>("expected", {.queries = queries});
   decode_rule<lethe::Trigonometric>("triattention", {.queries = queries});
   decode_rule<lethe::Capacity>("capkv", {.queries = queries});
+  decode<lethe::Superseded<lethe::WindowMass>>("superseded",
+                                               {.score = {.window = 8, .pool = 1},
+                                                .keys = {.kv_heads = heads.kv_heads,
+                                                         .head_dimension = heads.key_dimension,
+                                                         .frequencies = queries.frequencies},
+                                                .threshold = 0.1f,
+                                                .penalty = 8.0f,
+                                                .slow_share = 0.5f});
 }

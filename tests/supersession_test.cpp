@@ -26,6 +26,8 @@ struct Keys {
   std::vector<std::vector<double>> plain;
   Positions positions;
   lethe::KeyShape shape;
+  /// Faster pairs are not compared.
+  std::size_t first_pair = 0;
 
   /// Every third token repeats an earlier one's key, more or less.
   void draw(Samples& samples, std::size_t count) {
@@ -71,11 +73,20 @@ struct Keys {
     for (std::size_t c = 0; c < dimension; ++c) out[c] = static_cast<float>(key[c]);
   }
 
+  /// Channels of the pairs from `first_pair` on, and those that are not rotated.
+  [[nodiscard]] bool compared(std::size_t channel) const {
+    const std::size_t pairs = shape.frequencies.size();
+    if (channel >= 2 * pairs) return true;
+    const bool halves = shape.pairs == lethe::RotaryPairs::halves;
+    return (halves ? channel % pairs : channel / 2) >= first_pair;
+  }
+
   [[nodiscard]] double cosine(std::size_t a, std::size_t b, std::size_t head) const {
     double dot = 0;
     double left = 0;
     double right = 0;
     for (std::size_t c = head * dimension; c < (head + 1) * dimension; ++c) {
+      if (!compared(c - head * dimension)) continue;
       dot += plain[a][c] * plain[b][c];
       left += plain[a][c] * plain[a][c];
       right += plain[b][c] * plain[b][c];
@@ -107,9 +118,13 @@ Keys make_keys(lethe::RotaryPairs pairs = lethe::RotaryPairs::neighbours) {
 
 Scorer make_scorer(const Keys& keys, std::size_t groups, float threshold = 0.8f,
                    float penalty = 0.0f) {
-  return Scorer(
-      {.score = {.decay = 1.0f}, .keys = keys.shape, .threshold = threshold, .penalty = penalty},
-      {.layers = 1, .groups = groups, .slots = slots});
+  const std::size_t pairs = keys.shape.frequencies.size();
+  return Scorer({.score = {.decay = 1.0f},
+                 .keys = keys.shape,
+                 .threshold = threshold,
+                 .penalty = penalty,
+                 .slow_share = float(pairs - keys.first_pair) / float(pairs)},
+                {.layers = 1, .groups = groups, .slots = slots});
 }
 
 /// Tokens whose score was cut: all were paid the same.
@@ -179,6 +194,67 @@ TEST_CASE("a token pays for what resembles it, below the threshold too") {
     REQUIRE_THAT(std::log(double(scores[i])), WithinAbs(log_score, 1e-3));
   }
   CHECK(below > 20);
+}
+
+TEST_CASE("the slowest pairs are compared, in every layout") {
+  for (const lethe::RotaryPairs pairs :
+       {lethe::RotaryPairs::neighbours, lethe::RotaryPairs::halves}) {
+    for (const std::size_t first_pair : {std::size_t{1}, std::size_t{2}}) {
+      Samples samples(37 + first_pair);
+      Keys keys = make_keys(pairs);
+      keys.first_pair = first_pair;
+      keys.draw(samples, slots);
+      Scorer scorer = make_scorer(keys, 1);
+      pay_all(scorer, 1);
+      scorer.read(keys, 0, 0, keys.positions);
+      require_naive(scorer, keys, 1, static_cast<double>(0.8f));
+    }
+  }
+}
+
+TEST_CASE("frequencies need not fall: the slowest are found") {
+  Samples samples(40);
+  Keys keys = make_keys();
+  keys.shape.frequencies = {0.01f, -1.0f, 0.1f};
+  Keys sorted = make_keys();
+  keys.draw(samples, slots);
+  sorted.plain = keys.plain;
+  sorted.positions = keys.positions;
+  const std::size_t moved_to[] = {4, 5, 0, 1, 2, 3};
+  for (std::vector<double>& key : sorted.plain) {
+    const std::vector<double> old = key;
+    for (std::size_t c = 0; c < key.size(); ++c) {
+      const std::size_t channel = c % dimension;
+      if (channel < 6) key[c - channel + moved_to[channel]] = old[c];
+    }
+  }
+  sorted.shape.frequencies[0] = -1.0f;
+  keys.first_pair = sorted.first_pair = 1;
+  Scorer scorer = make_scorer(keys, 1);
+  Scorer expected = make_scorer(sorted, 1);
+  pay_all(scorer, 1);
+  pay_all(expected, 1);
+  scorer.read(keys, 0, 0, keys.positions);
+  expected.read(sorted, 0, 0, sorted.positions);
+  CHECK(superseded(scorer, keys, 0) == superseded(expected, sorted, 0));
+}
+
+TEST_CASE("a key that is zero or not finite is near no other") {
+  for (const double odd : {0.0, 1e-40, double(NAN), double(INFINITY), -double(INFINITY)}) {
+    Samples samples(38);
+    Keys keys = make_keys();
+    keys.draw(samples, 40);
+    // Not rotated, so that the others stay what they are.
+    std::fill(keys.plain[10].begin(), keys.plain[10].end(), odd == 0.0 ? 0.0 : 1e-40);
+    keys.plain[10][7] = keys.plain[10][15] = odd;
+    Scorer scorer = make_scorer(keys, 1, 0.8f, 8.0f);
+    pay_all(scorer, 1);
+    scorer.read(keys, 0, 0, keys.positions);
+    std::vector<float> scratch(slots);
+    const std::span<const float> scores = scorer.score(0, 0, keys.positions, scratch);
+    CHECK_THAT(std::log(double(scores[10])), WithinAbs(-8.0, 1e-4));
+    for (std::size_t i = 0; i < 10; ++i) CHECK(scores[i] > 0.0f);
+  }
 }
 
 TEST_CASE("tokens are compared once, whenever they come") {
@@ -257,6 +333,9 @@ TEST_CASE("keys and thresholds that cannot be are refused by name") {
   CHECK_THROWS_WITH(make_scorer(keys, 1, 0.9f, -1.0f), Catch::Contains("penalty = -1"));
   CHECK_THROWS_WITH(make_scorer(keys, 1, 0.9f, 21.0f), Catch::Contains("penalty = 21"));
   CHECK_THROWS_WITH(make_scorer(keys, 3), Catch::Contains("groups = 3"));
+  Keys none = keys;
+  none.first_pair = 3;
+  CHECK_THROWS_WITH(make_scorer(none, 1), Catch::Contains("slow_share = 0"));
   Keys odd = keys;
   odd.shape.head_dimension = 5;
   CHECK_THROWS_WITH(make_scorer(odd, 1), Catch::Contains("keys.frequencies = 3"));

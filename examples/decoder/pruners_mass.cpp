@@ -39,6 +39,7 @@ Pruner make_supersession(const Recipe& recipe) {
   lethe::SupersessionConfig config{.keys = recipe.keys()};
   recipe.set("threshold", config.threshold)
       .set("penalty", config.penalty)
+      .set("slow_share", config.slow_share)
       .set("decay", config.decay)
       .set("recent_ratio", config.recent_ratio)
       .set("first_tokens", config.first_tokens);

@@ -45,6 +45,7 @@
 #include "lethe/score/window.hpp"
 #include "lethe/selection.hpp"
 #include "lethe/sequence_state.hpp"
+#include "lethe/short_keys.hpp"
 #include "lethe/slot_table.hpp"
 #include "lethe/sparsity.hpp"
 #include "lethe/state_blob.hpp"

@@ -127,6 +127,8 @@ struct SupersessionConfig {
   float threshold = 0.7f;
   /// What a cosine of 1 takes from the logarithm of a score.
   float penalty = 8.0f;
+  /// Share of a key's rotated channels that is compared: the slowest.
+  float slow_share = 0.5f;
   /// As Lethe's; 0: 1 - 1 / (0.7 capacity), a memory as long as the cache.
   float decay = 0.0f;
   /// As Lethe's.
@@ -245,7 +247,8 @@ class Supersession : public Pruner<Superseded<Rasr>, UniformBudget> {
             {.score = {.decay = config.decay != 0.0f ? config.decay : decay_for(pruner.capacity)},
              .keys = config.keys,
              .threshold = config.threshold,
-             .penalty = config.penalty},
+             .penalty = config.penalty,
+             .slow_share = config.slow_share},
             {.budget = config.budget}) {}
 
  private:

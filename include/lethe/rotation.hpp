@@ -79,16 +79,29 @@ class Rotation {
     return turns - std::floor(turns + 0.5);
   }
 
-  LETHE_EXACT void turn_pairs(float* row, float direction) const {
+  void turn_pairs(float* row, float direction) const {
+    const float* const cosines = cosines_.data();
+    const float* const sines = sines_.data();
+    if (layout_ == RotaryPairs::halves) {
+      turn_each<1>(row, row + pairs(), cosines, sines, pairs(), direction);
+    } else {
+      turn_each<2>(row, row + 1, cosines, sines, pairs(), direction);
+    }
+  }
+
+  /// The first channels of the pairs and the second ones, `Stride` apart.
+  template <std::size_t Stride>
+  LETHE_EXACT static void turn_each(float* LETHE_RESTRICT first, float* LETHE_RESTRICT second,
+                                    const float* LETHE_RESTRICT cosines,
+                                    const float* LETHE_RESTRICT sines, std::size_t count,
+                                    float direction) {
     LETHE_EXACT_BODY
-    for (std::size_t pair = 0; pair < turns_.size(); ++pair) {
-      float& x = row[first_of(pair)];
-      float& y = row[second_of(pair)];
-      const float cosine = cosines_[pair];
-      const float sine = direction * sines_[pair];
-      const float turned = LETHE_PRODUCT(x, cosine) - LETHE_PRODUCT(y, sine);
-      y = LETHE_PRODUCT(x, sine) + LETHE_PRODUCT(y, cosine);
-      x = turned;
+    for (std::size_t pair = 0; pair < count; ++pair) {
+      const float x = first[Stride * pair];
+      const float y = second[Stride * pair];
+      const float sine = direction * sines[pair];
+      first[Stride * pair] = LETHE_PRODUCT(x, cosines[pair]) - LETHE_PRODUCT(y, sine);
+      second[Stride * pair] = LETHE_PRODUCT(x, sine) + LETHE_PRODUCT(y, cosines[pair]);
     }
   }
 

@@ -59,6 +59,16 @@ LETHE_EXACT inline void dot_tile(const float* const* keys, const float* LETHE_RE
   out = {a, b, c, d};
 }
 
+/// Throws std::invalid_argument naming the field that cannot be.
+inline const KeyShape& check_keys(const KeyShape& shape) {
+  require(shape.kv_heads >= 1, "keys.kv_heads", shape.kv_heads, "give the KV heads of the cache");
+  require(shape.head_dimension >= 1, "keys.head_dimension", shape.head_dimension,
+          "give the channels of a head");
+  require(2 * shape.frequencies.size() <= shape.head_dimension, "keys.frequencies",
+          shape.frequencies.size(), "give one for each pair of channels at most");
+  return shape;
+}
+
 }  // namespace detail
 
 /// Reads a layer's keys, one row a token with its heads side by side. Nothing is allocated after
@@ -68,7 +78,7 @@ class UnitKeys {
   /// Throws std::invalid_argument when kv_heads or head_dimension is 0, or frequencies turn more
   /// channels than there are. heads: those of a row.
   UnitKeys(const KeyShape& shape, std::size_t heads, std::size_t slots)
-      : shape_(checked(shape)),
+      : shape_(detail::check_keys(shape)),
         rotation_(shape.frequencies, shape.pairs),
         rows_(slots * heads * shape.head_dimension, 0.0f) {}
 
@@ -96,16 +106,6 @@ class UnitKeys {
   }
 
  private:
-  [[nodiscard]] static const KeyShape& checked(const KeyShape& shape) {
-    detail::require(shape.kv_heads >= 1, "keys.kv_heads", shape.kv_heads,
-                    "give the KV heads of the cache");
-    detail::require(shape.head_dimension >= 1, "keys.head_dimension", shape.head_dimension,
-                    "give the channels of a head");
-    detail::require(2 * shape.frequencies.size() <= shape.head_dimension, "keys.frequencies",
-                    shape.frequencies.size(), "give one for each pair of channels at most");
-    return shape;
-  }
-
   /// A key of zeros stays one: it is near no other.
   LETHE_EXACT static void normalise(std::span<float> key) {
     LETHE_EXACT_BODY

@@ -29,7 +29,7 @@ STANDARD = {
     "concepts": "constructible_from convertible_to copyable integral invocable same_as",
     "condition_variable": "condition_variable",
     "cstddef": "byte ptrdiff_t size_t",
-    "cstdint": "int32_t int64_t uint16_t uint32_t uint64_t uint8_t",
+    "cstdint": "int16_t int32_t int64_t uint16_t uint32_t uint64_t uint8_t",
     "cstdio": "fprintf",
     "cstdlib": "abort",
     "cstring": "memcpy memmove",

@@ -13,6 +13,7 @@
 #include "lethe/numeric.hpp"
 #include "lethe/score.hpp"
 #include "lethe/score/adaptor.hpp"
+#include "lethe/short_keys.hpp"
 #include "lethe/unit_keys.hpp"
 
 namespace lethe {
@@ -28,6 +29,9 @@ struct SupersededConfig {
   /// What a cosine of 1 takes from the logarithm of a score, below the threshold too; 0 judges by
   /// the threshold alone.
   float penalty = 0.0f;
+  /// Of the pairs of channels that a position turns, the share that is compared: those that turn
+  /// slowest.
+  float slow_share = 1.0f;
 
   bool operator==(const SupersededConfig&) const = default;
 };
@@ -52,8 +56,9 @@ class Superseded : public RowAdaptor<Scorer> {
         heads_(config.keys.kv_heads / shape.groups),
         threshold_(nearness(checked(config, shape).threshold)),
         slope_(-2.0f * config.penalty),
-        keys_(config.keys, heads_, shape.slots),
-        columns_(detail::tile_keys * keys_.width(heads_), 0.0f),
+        keys_(config.keys, config.slow_share, heads_, shape.slots),
+        share_(0.5f * keys_.cosine_share()),
+        new_slots_(shape.slots, 0),
         compared_(shape.layers * shape.groups, 0) {}
 
   /// Compares the tokens that are new since the last call with all older ones.
@@ -63,14 +68,15 @@ class Superseded : public RowAdaptor<Scorer> {
             std::span<const Position> positions) {
     detail::show_cache(this->scorer_, cache, layer, group, positions);
     std::int64_t& compared = compared_[layer * this->shape_.groups + group];
-    const std::span<const float> rows = keys_.read(cache, layer, group * heads_, heads_, positions);
+    keys_.read(cache, layer, group * heads_, positions);
     const std::span<float> nearest = this->row_of(layer, group);
-    for (std::size_t begin = 0; begin < positions.size(); begin += detail::tile_keys) {
-      const std::size_t count = std::min(detail::tile_keys, positions.size() - begin);
-      detail::transpose<detail::tile_keys>(rows.data() + begin * width(), count, width(),
-                                           columns_.data());
-      compare_new(rows, positions, compared, positions.subspan(begin, count),
-                  nearest.subspan(begin, count));
+    const std::span<const Slot> fresh = find_new(positions, compared);
+    for (std::size_t begin = 0; begin < positions.size(); begin += tile_keys) {
+      const std::size_t count = std::min(tile_keys, positions.size() - begin);
+      for (std::size_t i = 0; i < fresh.size(); i += strip_keys) {
+        compare(positions, fresh.subspan(i, std::min(strip_keys, fresh.size() - i)), begin,
+                nearest.subspan(begin, count));
+      }
     }
     for (const Position position : positions) {
       compared = std::max(compared, static_cast<std::int64_t>(position) + 1);
@@ -116,6 +122,8 @@ class Superseded : public RowAdaptor<Scorer> {
  private:
   using Adaptor = RowAdaptor<Scorer>;
 
+  static constexpr std::size_t tile_keys = 16;
+  static constexpr std::size_t strip_keys = 4;
   // Small enough to come behind every token that is not superseded, and keep the order of those
   // that are.
   static constexpr float superseded_share = 0x1p-60f;
@@ -133,44 +141,46 @@ class Superseded : public RowAdaptor<Scorer> {
     return config;
   }
 
-  [[nodiscard]] std::size_t width() const { return keys_.width(heads_); }
-
-  /// The tokens from position `compared` on against the tile.
-  void compare_new(std::span<const float> rows, std::span<const Position> positions,
-                   std::int64_t compared, std::span<const Position> tile,
-                   std::span<float> nearest) const {
-    std::array<Slot, detail::strip_keys> strip{};
+  /// The slots of the tokens that are new since the last call.
+  [[nodiscard]] std::span<const Slot> find_new(std::span<const Position> positions,
+                                               std::int64_t compared) {
     std::size_t count = 0;
     for (std::size_t slot = 0; slot < positions.size(); ++slot) {
       if (static_cast<std::int64_t>(positions[slot]) < compared) continue;
-      strip[count++] = static_cast<Slot>(slot);
-      if (count == strip.size()) {
-        compare(rows, positions, strip, tile, nearest);
-        count = 0;
-      }
+      new_slots_[count++] = static_cast<Slot>(slot);
     }
-    compare(rows, positions, std::span<const Slot>(strip).first(count), tile, nearest);
+    return std::span<const Slot>(new_slots_).first(count);
   }
 
-  /// A few tokens against the tile.
-  LETHE_EXACT void compare(std::span<const float> rows, std::span<const Position> positions,
-                           std::span<const Slot> strip, std::span<const Position> tile,
-                           std::span<float> nearest) const {
+  /// A few tokens against those of the tile.
+  LETHE_EXACT void compare(std::span<const Position> positions, std::span<const Slot> strip,
+                           std::size_t begin, std::span<float> nearest) const {
     LETHE_EXACT_BODY
-    if (strip.empty()) return;
-    std::array<const float*, detail::strip_keys> keys;
+    std::array<ShortKeys::Row, strip_keys> keys;
     for (std::size_t i = 0; i < keys.size(); ++i) {
-      keys[i] = rows.data() + strip[std::min(i, strip.size() - 1)] * width();
+      keys[i] = keys_.row(strip[std::min(i, strip.size() - 1)]);
     }
-    std::array<detail::TileSums, detail::strip_keys> sums;
-    detail::dot_tile(keys.data(), columns_.data(), width(), sums);
-    const float share = 0.5f / static_cast<float>(heads_);
+    std::array<std::int32_t, strip_keys * tile_keys> sums{};
+    for (std::size_t k = 0; k < nearest.size(); ++k) {
+      detail::dot_strip(keys.data(), keys_.row(begin + k), keys_.width(), tile_keys, &sums[k]);
+    }
     for (std::size_t i = 0; i < strip.size(); ++i) {
-      for (std::size_t k = 0; k < tile.size(); ++k) {
-        const float near = 0.5f + LETHE_PRODUCT(sums[i][k], share);
-        const bool is_nearer = tile[k] < positions[strip[i]] && nearest[k] < near;
-        nearest[k] = is_nearer ? near : nearest[k];
-      }
+      raise(&sums[i * tile_keys], positions.subspan(begin, nearest.size()), positions[strip[i]],
+            nearest);
+    }
+  }
+
+  /// Of the tile's tokens those that are older than `newer` may have come nearer to one.
+  LETHE_EXACT void raise(const std::int32_t* sums, std::span<const Position> positions,
+                         Position newer, std::span<float> nearest) const {
+    LETHE_EXACT_BODY
+    const Position* const older = positions.data();
+    float* LETHE_RESTRICT const most = nearest.data();
+    const float share = share_;
+    for (std::size_t k = 0; k < nearest.size(); ++k) {
+      const float near = 0.5f + LETHE_PRODUCT(static_cast<float>(sums[k]), share);
+      const float possible = older[k] < newer ? near : 0.0f;
+      most[k] = most[k] < possible ? possible : most[k];
     }
   }
 
@@ -179,8 +189,10 @@ class Superseded : public RowAdaptor<Scorer> {
   float threshold_;
   /// By which a share of 1 changes the logarithm of a score.
   float slope_;
-  UnitKeys keys_;
-  std::vector<float> columns_;
+  ShortKeys keys_;
+  /// Half of what makes a mean cosine of an inner product.
+  float share_;
+  std::vector<Slot> new_slots_;
   /// Tokens below this position have been compared with all older ones.
   std::vector<std::int64_t> compared_;
 };
