@@ -38,6 +38,7 @@ set(LETHE_HEADERS
     lethe/slot_table.hpp
     lethe/unit_keys.hpp
     lethe/short_keys.hpp
+    lethe/rerotation.hpp
     lethe/score/adaptor.hpp
     lethe/score/step_rows.hpp
     lethe/score/neighbour_pool.hpp

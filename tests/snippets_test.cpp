@@ -1,6 +1,7 @@
 // The code shown in README.md and docs/: each region between "// [name]" lines stands there word
 // for word (scripts/check_snippets.py), and runs here.
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -45,6 +46,23 @@ struct MyReadableCache : MyCache {
   }
 };
 // [read_keys]
+
+// [rerotation]
+struct SlotPositionedCache : MyReadableCache {
+  lethe::Rerotation rerotation;
+
+  void write_keys(std::size_t layer, std::size_t head, std::size_t slot,
+                  std::span<const float> rows) {
+    static_cast<void>(head);
+    std::copy(rows.begin(), rows.end(),
+              keys[layer].begin() + static_cast<std::ptrdiff_t>(slot * width));
+  }
+  void apply(std::span<const lethe::EvictionPlan> plans) {
+    MyReadableCache::apply(plans);
+    rerotation.apply(*this, plans);
+  }
+};
+// [rerotation]
 
 struct Decoder {
   MyCache cache{std::vector<std::vector<float>>(2), std::vector<std::vector<float>>(2)};
@@ -191,6 +209,30 @@ TEST_CASE("deferred queries") {
   // [deferred]
   pruner.flush(cache);
   CHECK_THAT(pruner.scores(0)[0], WithinRel(4.0f, 1e-5f));  // four heads, one token each
+}
+
+TEST_CASE("keys follow their slots in an engine that takes positions from them") {
+  SlotPositionedCache cache{
+      {}, lethe::Rerotation({.kv_heads = 1, .head_dimension = 64, .frequencies = {0.5f}})};
+  cache.keys.resize(1);
+  cache.values.resize(1);
+  lethe::policies::StreamingLLM pruner({.layers = 1, .capacity = 32});
+  std::size_t dropped = 0;
+  for (std::size_t token = 0; token < 64; ++token) {
+    dropped += pruner.make_room(cache, 1);
+    const float angle = 0.5f * static_cast<float>(cache.size(0));
+    cache.values[0].resize(cache.values[0].size() + cache.width);
+    cache.keys[0].resize(cache.keys[0].size() + cache.width);
+    float* key = cache.keys[0].data() + cache.keys[0].size() - cache.width;
+    key[0] = std::cos(angle);
+    key[1] = std::sin(angle);
+    pruner.commit();
+  }
+  CHECK(dropped > 0);
+  for (std::size_t slot = 0; slot < cache.size(0); ++slot) {
+    CHECK_THAT(cache.keys[0][slot * cache.width],
+               WithinAbs(std::cos(0.5 * static_cast<double>(slot)), 1e-5));
+  }
 }
 
 TEST_CASE("a policy that reads keys is told how they lie") {

@@ -78,6 +78,14 @@ concept ValueReadableCache = requires(const Cache& cache, std::size_t index, std
   cache.read_values(index, index, index, out);
 };
 
+/// write_keys(layer, head, first_slot, rows): the counterpart of read_keys; keys that were turned
+/// (Rerotation) come back by it. It must not throw.
+template <class Cache>
+concept KeyWritableCache = KeyReadableCache<Cache> &&
+    requires(Cache& cache, std::size_t index, std::span<const float> rows) {
+  cache.write_keys(index, index, index, rows);
+};
+
 /// shared_prefix(layer): the first so many slots are shared with other sequences and must stay.
 template <class Cache>
 concept SharedPrefixCache = KVCacheView<Cache> && requires(const Cache& cache, std::size_t layer) {

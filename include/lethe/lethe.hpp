@@ -30,6 +30,7 @@
 #include "lethe/position_order.hpp"
 #include "lethe/pruner.hpp"
 #include "lethe/pruner_config.hpp"
+#include "lethe/rerotation.hpp"
 #include "lethe/retention.hpp"
 #include "lethe/round/examine.hpp"
 #include "lethe/round/move.hpp"
