@@ -39,6 +39,7 @@ set(LETHE_HEADERS
     lethe/unit_keys.hpp
     lethe/short_keys.hpp
     lethe/rerotation.hpp
+    lethe/merging.hpp
     lethe/score/adaptor.hpp
     lethe/score/step_rows.hpp
     lethe/score/neighbour_pool.hpp

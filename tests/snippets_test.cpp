@@ -64,6 +64,28 @@ struct SlotPositionedCache : MyReadableCache {
 };
 // [rerotation]
 
+// [merging]
+struct MergingCache : MyReadableCache {
+  lethe::KeyMerge key_merge;
+
+  void read_values(std::size_t layer, std::size_t head, std::size_t slot,
+                   std::span<float> out) const {
+    static_cast<void>(head);
+    std::copy_n(values[layer].data() + slot * width, out.size(), out.data());
+  }
+  void write_values(std::size_t layer, std::size_t head, std::size_t slot,
+                    std::span<const float> rows) {
+    static_cast<void>(head);
+    std::copy(rows.begin(), rows.end(),
+              values[layer].begin() + static_cast<std::ptrdiff_t>(slot * width));
+  }
+  void apply(std::span<const lethe::EvictionPlan> plans) {
+    for (const lethe::EvictionPlan& plan : plans) key_merge.merge(*this, plan);
+    MyReadableCache::apply(plans);
+  }
+};
+// [merging]
+
 struct Decoder {
   MyCache cache{std::vector<std::vector<float>>(2), std::vector<std::vector<float>>(2)};
   std::vector<float> probability;
@@ -233,6 +255,24 @@ TEST_CASE("keys follow their slots in an engine that takes positions from them")
     CHECK_THAT(cache.keys[0][slot * cache.width],
                WithinAbs(std::cos(0.5 * static_cast<double>(slot)), 1e-5));
   }
+}
+
+TEST_CASE("values of tokens that go are merged before the cache packs its rows") {
+  MergingCache cache{
+      {}, lethe::KeyMerge({.keys = {.kv_heads = 1, .head_dimension = 64, .frequencies = {}}}, 32)};
+  cache.keys.resize(1);
+  cache.values.resize(1);
+  lethe::policies::StreamingLLM pruner({.layers = 1, .capacity = 32});
+  for (std::size_t token = 0; token < 33; ++token) {
+    pruner.make_room(cache, 1);
+    cache.keys[0].resize(cache.keys[0].size() + cache.width, token < 10 ? 1.0f : -1.0f);
+    cache.values[0].resize(cache.values[0].size() + cache.width, token < 4 ? 0.0f : 1.0f);
+    pruner.commit();
+  }
+  // The first token's key is that of those that went: it has their values too.
+  REQUIRE(cache.size(0) == 29);
+  CHECK_THAT(cache.values[0][0], WithinRel(0.8f, 1e-5f));
+  CHECK(cache.values[0][cache.width] == 0.0f);
 }
 
 TEST_CASE("a policy that reads keys is told how they lie") {

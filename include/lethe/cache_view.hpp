@@ -86,6 +86,14 @@ concept KeyWritableCache = KeyReadableCache<Cache> &&
   cache.write_keys(index, index, index, rows);
 };
 
+/// write_values(layer, head, first_slot, rows): the counterpart of read_values; values that others
+/// were merged into (MassMerge, KeyMerge) come back by it. It must not throw.
+template <class Cache>
+concept ValueWritableCache = ValueReadableCache<Cache> &&
+    requires(Cache& cache, std::size_t index, std::span<const float> rows) {
+  cache.write_values(index, index, index, rows);
+};
+
 /// shared_prefix(layer): the first so many slots are shared with other sequences and must stay.
 template <class Cache>
 concept SharedPrefixCache = KVCacheView<Cache> && requires(const Cache& cache, std::size_t layer) {
