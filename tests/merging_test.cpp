@@ -162,8 +162,7 @@ TEST_CASE("by mass: survivors behind a token share its value, as expected") {
         for (const std::size_t survivor : next) {
           for (std::size_t c = 0; c < value_channels; ++c) {
             expected[head][survivor][c] += given.probability(slot, neighbours) /
-                                           double(next.size()) *
-                                           given.cache.values[head][slot][c];
+                                           double(next.size()) * given.cache.values[head][slot][c];
           }
         }
       }
