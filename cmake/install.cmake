@@ -5,7 +5,8 @@ set(package_dir ${CMAKE_INSTALL_DATADIR}/cmake/lethe)
 
 install(TARGETS lethe EXPORT lethe-targets
         FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
-install(TARGETS lethe_cuda EXPORT lethe-cuda-targets)
+install(TARGETS lethe_cuda EXPORT lethe-cuda-targets
+        FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(EXPORT lethe-targets NAMESPACE lethe:: DESTINATION ${package_dir})
 install(EXPORT lethe-cuda-targets NAMESPACE lethe:: DESTINATION ${package_dir})
 

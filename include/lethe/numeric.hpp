@@ -2,7 +2,6 @@
 /// powers.
 #pragma once
 
-#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -16,6 +15,17 @@ namespace lethe {
 using Position = std::uint32_t;
 /// A physical row of one layer (or head) of the cache.
 using Slot = std::uint32_t;
+
+namespace detail {
+
+/// std::bit_cast, which device code may not call.
+template <class To, class From>
+[[nodiscard]] LETHE_HOST_DEVICE constexpr To bit_cast(const From& from) {
+  static_assert(sizeof(To) == sizeof(From));
+  return __builtin_bit_cast(To, from);
+}
+
+}  // namespace detail
 
 /// IEEE 754 binary16, for storage only.
 struct Half {
@@ -31,7 +41,7 @@ struct BFloat16 {
 
 /// The value of a bfloat16; exact.
 [[nodiscard]] LETHE_HOST_DEVICE LETHE_EXACT inline float to_float(BFloat16 value) {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16);
+  return detail::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16);
 }
 
 /// The value of a half; exact, subnormals included, also where the processor flushes them to zero.
@@ -42,28 +52,28 @@ struct BFloat16 {
   constexpr std::uint32_t rebias = 112u << 23;
   constexpr std::uint32_t smallest = 113u << 23;
   const float subnormal =
-      std::bit_cast<float>(magnitude + smallest) - std::bit_cast<float>(smallest);
+      detail::bit_cast<float>(magnitude + smallest) - detail::bit_cast<float>(smallest);
   const std::uint32_t infinite = magnitude >= (0x7C00u << 13) ? rebias : 0u;
   const std::uint32_t normal = magnitude + rebias + infinite;
   const std::uint32_t bits =
-      (value.bits & 0x7C00u) != 0 ? normal : std::bit_cast<std::uint32_t>(subnormal);
-  return std::bit_cast<float>(bits | sign);
+      (value.bits & 0x7C00u) != 0 ? normal : detail::bit_cast<std::uint32_t>(subnormal);
+  return detail::bit_cast<float>(bits | sign);
 }
 
 /// Whether a float is neither infinite nor NaN, decided on its bits (also under -ffast-math).
 [[nodiscard]] LETHE_HOST_DEVICE constexpr bool is_finite(float value) {
-  return (std::bit_cast<std::uint32_t>(value) & 0x7F800000u) != 0x7F800000u;
+  return (detail::bit_cast<std::uint32_t>(value) & 0x7F800000u) != 0x7F800000u;
 }
 
 /// The same of a double; a name of its own, so that is_finite can be handed to an algorithm.
 [[nodiscard]] LETHE_HOST_DEVICE constexpr bool is_finite_double(double value) {
   constexpr std::uint64_t exponent = 0x7FF0000000000000u;
-  return (std::bit_cast<std::uint64_t>(value) & exponent) != exponent;
+  return (detail::bit_cast<std::uint64_t>(value) & exponent) != exponent;
 }
 
 /// A key whose unsigned order is the order of the floats; -0 and +0 share one key.
 [[nodiscard]] LETHE_HOST_DEVICE constexpr std::uint32_t ordered_key(float value) {
-  const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
+  const std::uint32_t bits = detail::bit_cast<std::uint32_t>(value);
   const std::uint32_t magnitude = bits & 0x7FFFFFFFu;
   const std::uint32_t negative = 0u - (bits >> 31);
   return 0x80000000u + ((magnitude ^ negative) - negative);
@@ -73,14 +83,14 @@ struct BFloat16 {
 /// A NaN stays a NaN.
 [[nodiscard]] LETHE_EXACT inline float exact_exp(float x) {
   LETHE_EXACT_BODY
-  const std::uint32_t x_bits = std::bit_cast<std::uint32_t>(x);
+  const std::uint32_t x_bits = detail::bit_cast<std::uint32_t>(x);
   const std::uint32_t sign = x_bits & 0x80000000u;
   const auto magnitude = static_cast<std::int32_t>(x_bits ^ sign);
   // The bits of 88, or of 87 below zero. Integers and masks leave no branch to stop vectorisation.
   const std::int32_t limit = 0x42B00000 - static_cast<std::int32_t>(sign >> 14);
   const std::int32_t bounded_bits = magnitude < limit ? magnitude : limit;
-  const float bounded = std::bit_cast<float>(static_cast<std::uint32_t>(bounded_bits) | sign);
-  const float half = std::bit_cast<float>(0x3F000000u | sign);
+  const float bounded = detail::bit_cast<float>(static_cast<std::uint32_t>(bounded_bits) | sign);
+  const float half = detail::bit_cast<float>(0x3F000000u | sign);
   const auto n = static_cast<std::int32_t>(LETHE_PRODUCT(bounded, 1.44269504088896341f) + half);
   const float whole = static_cast<float>(n);
   const float r =
@@ -92,12 +102,12 @@ struct BFloat16 {
   p = LETHE_PRODUCT(p, r) + 1.6666665459e-1f;
   p = LETHE_PRODUCT(p, r) + 5.0000001201e-1f;
   const float value = (LETHE_PRODUCT(p, r * r) + r) + 1.0f;
-  const float power = std::bit_cast<float>(static_cast<std::uint32_t>(n + 127) << 23);
-  const std::uint32_t result = std::bit_cast<std::uint32_t>(value * power);
+  const float power = detail::bit_cast<float>(static_cast<std::uint32_t>(n + 127) << 23);
+  const std::uint32_t result = detail::bit_cast<std::uint32_t>(value * power);
   const std::uint32_t beyond = 0u - static_cast<std::uint32_t>(magnitude > limit);
   const std::uint32_t nan = 0u - static_cast<std::uint32_t>(magnitude > 0x7F800000);
   const std::uint32_t zero = (beyond & (0u - (sign >> 31))) | nan;
-  return std::bit_cast<float>((result & ~zero) | (x_bits & nan));
+  return detail::bit_cast<float>((result & ~zero) | (x_bits & nan));
 }
 
 namespace detail {
