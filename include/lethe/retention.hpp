@@ -25,21 +25,24 @@ struct Retention {
 };
 
 /// The most recents among `kept` tokens.
-[[nodiscard]] LETHE_EXACT inline std::size_t most_recents(const Retention& retention,
-                                                          std::size_t kept) {
+[[nodiscard]] LETHE_HOST_DEVICE LETHE_EXACT inline std::size_t most_recents(
+    const Retention& retention, std::size_t kept) {
   LETHE_EXACT_BODY
   return static_cast<std::size_t>(static_cast<double>(retention.recent_share) *
                                   static_cast<double>(kept));
 }
 
 /// Recent tokens protected in a layer of the given length, before any cap.
-[[nodiscard]] LETHE_EXACT inline std::size_t recent_count(const Retention& retention,
-                                                          std::size_t tokens) {
+[[nodiscard]] LETHE_HOST_DEVICE LETHE_EXACT inline std::size_t recent_count(
+    const Retention& retention, std::size_t tokens) {
   LETHE_EXACT_BODY
   const double share = static_cast<double>(retention.recent_ratio) * static_cast<double>(tokens);
   // A float holds 0.3 as a little more: 30% of 1,000 must be 300, not 301.
-  const auto by_ratio = static_cast<std::size_t>(std::max(std::ceil(share * (1 - 1e-7)), 0.0));
-  return std::min(tokens, std::max(by_ratio, retention.recent_tokens));
+  const double rounded = std::ceil(share * (1 - 1e-7));
+  const auto by_ratio = static_cast<std::size_t>(rounded < 0.0 ? 0.0 : rounded);
+  const std::size_t recent =
+      by_ratio < retention.recent_tokens ? retention.recent_tokens : by_ratio;
+  return tokens < recent ? tokens : recent;
 }
 
 /// Tokens of a layer whose position lies below prefix_end. O(log n) when positions ascend, else

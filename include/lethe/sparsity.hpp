@@ -2,8 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
-#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -29,21 +27,28 @@ namespace detail {
 inline constexpr std::size_t summary_lanes = 16;
 
 struct SummaryLanes {
-  std::array<double, summary_lanes> sum{};
-  std::array<double, summary_lanes> square{};
-  std::array<float, summary_lanes> maximum;
+  double sum[summary_lanes] = {};
+  double square[summary_lanes] = {};
+  float maximum[summary_lanes];
   // The topmost bit is set once a value was infinite or NaN.
-  std::array<std::uint32_t, summary_lanes> odd_bits{};
+  std::uint32_t odd_bits[summary_lanes] = {};
 };
 
-LETHE_EXACT inline void add_to_lane(SummaryLanes& lanes, std::size_t lane, float value) {
+// A fused multiply-add has the same bits here: the square of a float is exact in double.
+LETHE_HOST_DEVICE LETHE_EXACT inline void add_to_lane(double& sum, double& square, float& maximum,
+                                                      std::uint32_t& odd_bits, float value) {
   LETHE_EXACT_BODY
-  const std::uint32_t bits = std::bit_cast<std::uint32_t>(value) & 0x7FFFFFFFu;
-  const double size = static_cast<double>(std::bit_cast<float>(bits));
-  lanes.sum[lane] = lanes.sum[lane] + size;
-  lanes.square[lane] = lanes.square[lane] + size * size;
-  lanes.maximum[lane] = lanes.maximum[lane] < value ? value : lanes.maximum[lane];
-  lanes.odd_bits[lane] |= bits + 0x00800000u;
+  const std::uint32_t bits = detail::bit_cast<std::uint32_t>(value) & 0x7FFFFFFFu;
+  const double size = static_cast<double>(detail::bit_cast<float>(bits));
+  sum = sum + size;
+  square = square + size * size;
+  maximum = maximum < value ? value : maximum;
+  odd_bits |= bits + 0x00800000u;
+}
+
+LETHE_EXACT inline void add_to_lane(SummaryLanes& lanes, std::size_t lane, float value) {
+  add_to_lane(lanes.sum[lane], lanes.square[lane], lanes.maximum[lane], lanes.odd_bits[lane],
+              value);
 }
 
 // Fixed lanes: the order of the additions, and so the bits, do not depend on the vector width. The
@@ -58,13 +63,15 @@ LETHE_EXACT inline void add_to_lane(SummaryLanes& lanes, std::size_t lane, float
   return lanes;
 }
 
-LETHE_EXACT inline MassSummary fold(const SummaryLanes& lanes, std::size_t count) {
+LETHE_HOST_DEVICE LETHE_EXACT inline MassSummary fold(const SummaryLanes& lanes,
+                                                      std::size_t count) {
   LETHE_EXACT_BODY
   MassSummary summary{.count = count, .maximum = lanes.maximum[0]};
   for (std::size_t lane = 0; lane < summary_lanes; ++lane) {
     summary.sum = summary.sum + lanes.sum[lane];
     summary.square_sum = summary.square_sum + lanes.square[lane];
-    summary.maximum = std::max(summary.maximum, lanes.maximum[lane]);
+    const float most = lanes.maximum[lane];
+    summary.maximum = summary.maximum < most ? most : summary.maximum;
     summary.finite = summary.finite && lanes.odd_bits[lane] >> 31 == 0;
   }
   return summary;
@@ -76,7 +83,7 @@ LETHE_EXACT inline MassSummary fold(const SummaryLanes& lanes, std::size_t count
 [[nodiscard]] LETHE_EXACT inline MassSummary summarise(std::span<const float> scores) {
   if (scores.empty()) return {};
   detail::SummaryLanes lanes;
-  lanes.maximum.fill(scores[0]);
+  std::fill_n(lanes.maximum, detail::summary_lanes, scores[0]);
   lanes = detail::add_blocks(lanes, scores);
   const std::size_t rest = scores.size() % detail::summary_lanes;
   for (std::size_t lane = 0; lane < rest; ++lane) {
@@ -87,13 +94,15 @@ LETHE_EXACT inline MassSummary fold(const SummaryLanes& lanes, std::size_t count
 
 /// Hoyer sparsity (sqrt(n) - |a|_1 / |a|_2) / (sqrt(n) - 1), in [0, 1]; 1: all mass on one token.
 /// 1 for a single token, 0 when every score is zero. Lethe, equation 1.
-[[nodiscard]] LETHE_EXACT inline double hoyer_sparsity(const MassSummary& summary) {
+[[nodiscard]] LETHE_HOST_DEVICE LETHE_EXACT inline double hoyer_sparsity(
+    const MassSummary& summary) {
   LETHE_EXACT_BODY
   if (!(summary.square_sum > 0)) return 0;
   if (summary.count <= 1) return 1;
   const double root = std::sqrt(static_cast<double>(summary.count));
   const double ratio = summary.sum / std::sqrt(summary.square_sum);
-  return std::clamp((root - ratio) / (root - 1), 0.0, 1.0);
+  const double sparsity = (root - ratio) / (root - 1);
+  return sparsity < 0.0 ? 0.0 : (1.0 < sparsity ? 1.0 : sparsity);
 }
 
 /// Effective number of tokens (|a|_1 / |a|_2)^2: n for equal scores, 1 when one holds all; 0

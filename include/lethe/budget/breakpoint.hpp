@@ -1,7 +1,6 @@
 /// Lethe's segment breakpoint: keep the tokens before the scores fall off.
 #pragma once
 
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -30,6 +29,16 @@ struct SegmentBreakpointConfig {
   return boundary < tokens ? boundary : tokens;
 }
 
+/// The least float that is not below maximum / ratio: scores that reach it are salient.
+/// maximum: above 0. ratio: above 1.
+[[nodiscard]] LETHE_HOST_DEVICE inline float salience_level(float maximum, float ratio) {
+  const double exact = static_cast<double>(maximum) / static_cast<double>(ratio);
+  const float rounded = static_cast<float>(exact);
+  if (!(static_cast<double>(rounded) < exact)) return rounded;
+  // The next float: it has the next bits.
+  return detail::bit_cast<float>(detail::bit_cast<std::uint32_t>(rounded) + 1u);
+}
+
 /// Lethe's layer budget (arXiv 2511.06029, Algorithm 1) without a sort: one maximum, one count, one
 /// radix select. Keeps the tokens before the breakpoint and the protected ones; when no segment
 /// lies below the level the attention is spread out.
@@ -48,20 +57,14 @@ class SegmentBreakpoint {
   [[nodiscard]] Budget budget(const LayerScores& layer) const {
     const std::size_t tokens = layer.scores.size();
     if (!(layer.summary.maximum > 0.0f)) return spread_out(tokens);
-    const std::size_t salient = count_at_least(layer.scores, level(layer.summary.maximum));
+    const float level = salience_level(layer.summary.maximum, config_.sparsity_ratio);
+    const std::size_t salient = count_at_least(layer.scores, level);
     const std::size_t boundary = segment_boundary(salient, tokens, config_.segments);
     if (boundary >= tokens) return spread_out(tokens);
     return keep_best(layer, boundary);
   }
 
  private:
-  /// The least float that is not below maximum / tau.
-  [[nodiscard]] float level(float maximum) const {
-    const double exact = static_cast<double>(maximum) / static_cast<double>(config_.sparsity_ratio);
-    const float rounded = static_cast<float>(exact);
-    return static_cast<double>(rounded) < exact ? std::nextafter(rounded, maximum) : rounded;
-  }
-
   [[nodiscard]] static Budget spread_out(std::size_t tokens) {
     return {.tokens = tokens, .spread_out = true, .breakpoint = tokens};
   }
