@@ -1,0 +1,86 @@
+/// Compaction on the device: kernels, and the one call that launches them.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "lethe/gpu/block.cuh"
+#include "lethe/gpu/compact_block.cuh"
+#include "lethe/gpu/compaction.hpp"
+#include "lethe/gpu/status.hpp"
+
+namespace lethe::gpu {
+
+namespace detail {
+
+/// Lanes of a packing block: 256 x 8 chunks of 16 bytes under way. No source: not measured yet.
+inline constexpr unsigned pack_threads = 256;
+
+template <unsigned Threads>
+__global__ void __launch_bounds__(Threads)
+    compact_kernel(const __grid_constant__ Compaction compaction) {
+  __shared__ typename DeviceBlock<Threads>::Storage storage;
+  compact_block(DeviceBlock<Threads>(storage), compaction, blockIdx.x, blockIdx.y, blockIdx.z);
+}
+
+template <unsigned Threads>
+__global__ void __launch_bounds__(Threads)
+    plan_pages_kernel(const __grid_constant__ Compaction compaction) {
+  __shared__ typename DeviceBlock<Threads>::Storage storage;
+  plan_pages_block(DeviceBlock<Threads>(storage), compaction, blockIdx.x, blockIdx.y);
+}
+
+template <unsigned Threads>
+__global__ void __launch_bounds__(Threads)
+    publish_pages_kernel(const __grid_constant__ Compaction compaction) {
+  __shared__ typename DeviceBlock<Threads>::Storage storage;
+  publish_pages_block(DeviceBlock<Threads>(storage), compaction, blockIdx.x, blockIdx.y);
+}
+
+/// A launch that fails leaves no error behind for the engine's next cudaGetLastError.
+[[nodiscard]] inline Status launch(void (*kernel)(Compaction), const char* name, dim3 grid,
+                                   unsigned threads, const Compaction& compaction,
+                                   cudaStream_t stream) {
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = dim3(threads);
+  config.stream = stream;
+  const cudaError_t error = cudaLaunchKernelEx(&config, kernel, compaction);
+  if (error == cudaSuccess) return {};
+  static_cast<void>(cudaGetLastError());
+  return {static_cast<int>(error), name};
+}
+
+}  // namespace detail
+
+/// Carries out plans that lie on the device: packs the rows of every array to the left, in place,
+/// and with paged arrays works out the tables, moves rows into the leading blocks and lists the
+/// freed ones. Three launches with paged arrays, one without, on the caller's stream: no
+/// allocation, no synchronisation, capturable in a graph. Arguments that check() refuses are
+/// refused before any launch. Rows of a batch name different slots; kept slots are those of a
+/// checked plan.
+///
+/// A freed block may be written again only by what comes later on this stream, or behind an event
+/// recorded on it (StreamCopier::follow). O(bytes that move).
+[[nodiscard]] inline Status compact(const Compaction& compaction, cudaStream_t stream) {
+  constexpr unsigned threads = detail::pack_threads;
+  Status status = check(compaction);
+  if (!status.ok() || compaction.rows == 0) return status;
+  const std::uint32_t layers = compaction.plans.layers;
+  const dim3 tables(compaction.rows, layers);
+  const bool paged = compaction.page_count != 0;
+  if (paged) {
+    status = detail::launch(detail::plan_pages_kernel<threads>, "plan_pages_kernel", tables,
+                            threads, compaction, stream);
+    if (!status.ok()) return status;
+  }
+  status = detail::launch(detail::compact_kernel<threads>, "compact_kernel",
+                          dim3(strips_of(compaction), compaction.rows, layers), threads, compaction,
+                          stream);
+  if (!status.ok() || !paged) return status;
+  return detail::launch(detail::publish_pages_kernel<threads>, "publish_pages_kernel", tables,
+                        threads, compaction, stream);
+}
+
+}  // namespace lethe::gpu
