@@ -48,7 +48,8 @@ inline std::vector<float> random_scores(Samples& samples, std::size_t tokens) {
     if (kind == 1) score = samples.below(2) == 0 ? 0.0f : -0.0f;
     if (kind == 2) score = denormal(samples);
     if (kind == 3) score = static_cast<float>(samples.below(3)) * 0.25f;
-    if (kind == 4) score = std::bit_cast<float>(static_cast<std::uint32_t>(samples.word()) & 0xBF7FFFFFu);
+    if (kind == 4)
+      score = std::bit_cast<float>(static_cast<std::uint32_t>(samples.word()) & 0xBF7FFFFFu);
     if (kind == 5) score = 1.0f;
   }
   if (kind == 6) scores[samples.below(tokens)] = 1e30f;
@@ -138,14 +139,14 @@ class HostRound {
     job_.outcome = lethe::Outcome::pruned;
     examine();
     if (job_.outcome != lethe::Outcome::pruned) return result(true, {});
-    return result(true, planner_.select(job_, given_.scores, given_.positions, settings_.ordered,
-                                        kept_));
+    return result(true,
+                  planner_.select(job_, given_.scores, given_.positions, settings_.ordered, kept_));
   }
 
  private:
   void protect(std::size_t most) {
-    const auto prefix = static_cast<lethe::Position>(
-        std::max<std::size_t>(retention_.first_tokens, given_.pinned));
+    const auto prefix =
+        static_cast<lethe::Position>(std::max<std::size_t>(retention_.first_tokens, given_.pinned));
     planner_.protect(job_, retention_, given_.positions, settings_.ordered, prefix, most);
   }
 

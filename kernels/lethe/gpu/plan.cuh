@@ -177,8 +177,7 @@ class LayerPlanner {
 
   /// As slack_tokens, whose ratio the host has checked.
   [[nodiscard]] LETHE_BLOCK_CODE std::size_t slack(std::size_t bound) const {
-    const double share =
-        static_cast<double>(settings_.slack_ratio) * static_cast<double>(bound);
+    const double share = static_cast<double>(settings_.slack_ratio) * static_cast<double>(bound);
     const auto tokens = static_cast<std::size_t>(share);
     return tokens < 1 ? 1 : tokens;
   }
@@ -253,8 +252,8 @@ class LayerPlanner {
     if (!(summary.maximum > 0.0f)) return spread_out;
     const std::uint32_t level =
         ordered_key(salience_level(summary.maximum, settings_.breakpoint.sparsity_ratio));
-    const std::uint32_t salient = count_if(
-        block_, row_, [&](std::uint32_t, std::uint32_t key) { return key >= level; });
+    const std::uint32_t salient =
+        count_if(block_, row_, [&](std::uint32_t, std::uint32_t key) { return key >= level; });
     const auto boundary = static_cast<std::uint32_t>(
         segment_boundary(salient, tokens_, settings_.breakpoint.segments));
     return boundary >= tokens_ ? spread_out : best(boundary);
@@ -298,9 +297,7 @@ class LayerPlanner {
     const auto tied = [&](std::uint32_t slot, std::uint32_t key) {
       return key_of(slot, key) == cut.key;
     };
-    const auto older = [&](std::uint32_t slot, std::uint32_t) {
-      return ~input_.positions[slot];
-    };
+    const auto older = [&](std::uint32_t slot, std::uint32_t) { return ~input_.positions[slot]; };
     const auto ties = static_cast<std::uint32_t>(cut.ties);
     return ~find_cut(block_, shared_.select, row_, ties, tied, older).key;
   }
@@ -343,8 +340,8 @@ class LayerPlanner {
       plan.kept = plan.first_move = 0;
       return;
     }
-    const Cut cut = cut_stands_ ? wanted_.cut
-                                : find_cut(block_, shared_.select, row_, keep_, all, masked);
+    const Cut cut =
+        cut_stands_ ? wanted_.cut : find_cut(block_, shared_.select, row_, keep_, all, masked);
     const Position last = settings_.ordered ? 0 : youngest_tie(cut, masked);
     const auto standing = [&](std::uint32_t slot, std::uint32_t own) {
       const std::uint32_t key = masked(slot, own);
@@ -384,9 +381,9 @@ template <ThreadBlock Block>
                                                     const PlanSettings& settings,
                                                     const LayerInput& input, Slot* kept) {
   const bool forced = input.tokens + settings.step_tokens > settings.capacity;
-  const bool due = forced || (settings.policy.first_threshold != 0 &&
-                              input.tokens >= input.cadence.threshold &&
-                              input.cadence.since_round >= settings.round_interval);
+  const bool due =
+      forced || (settings.policy.first_threshold != 0 && input.tokens >= input.cadence.threshold &&
+                 input.cadence.since_round >= settings.round_interval);
   if (!due || input.tokens == 0) {
     return {.tokens = input.tokens,
             .kept = input.tokens,

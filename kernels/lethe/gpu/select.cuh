@@ -93,9 +93,8 @@ template <ThreadBlock Block, class Row, class Holds>
   typename Block::template Registers<std::uint32_t, 1> counts;
   block.lanes([&](unsigned lane) {
     std::uint32_t count = 0;
-    row.visit(lane, [&](std::uint32_t slot, std::uint32_t key) {
-      count += holds(slot, key) ? 1u : 0u;
-    });
+    row.visit(lane,
+              [&](std::uint32_t slot, std::uint32_t key) { count += holds(slot, key) ? 1u : 0u; });
     counts(lane, 0) = count;
   });
   return block.sum(counts);
