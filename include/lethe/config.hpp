@@ -40,7 +40,13 @@
 
 // A product that is then added. Under -ffast-math clang's back end fuses the two whatever the
 // pragma says; a fence keeps them apart, at the cost of vectorisation.
-#if defined(__clang__) && defined(__FAST_MATH__) && defined(__FMA__) && defined(__x86_64__)
+#if defined(__CUDA_ARCH__)
+// nvcc fuses too, unless the product is asked for by name.
+#define LETHE_PRODUCT(a, b) ::lethe::detail::rounded_product(a, b)
+namespace lethe::detail {
+[[nodiscard]] __device__ inline float rounded_product(float a, float b) { return __fmul_rn(a, b); }
+}  // namespace lethe::detail
+#elif defined(__clang__) && defined(__FAST_MATH__) && defined(__FMA__) && defined(__x86_64__)
 #define LETHE_PRODUCT(a, b) ::lethe::detail::fenced_product(a, b)
 namespace lethe::detail {
 [[nodiscard]] inline float fenced_product(float a, float b) { return __arithmetic_fence(a * b); }

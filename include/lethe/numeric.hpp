@@ -81,7 +81,7 @@ struct BFloat16 {
 
 /// exp(x), relative error below 3e-7, zero below -87, the same bits under every optimisation flag.
 /// A NaN stays a NaN.
-[[nodiscard]] LETHE_EXACT inline float exact_exp(float x) {
+[[nodiscard]] LETHE_HOST_DEVICE LETHE_EXACT inline float exact_exp(float x) {
   LETHE_EXACT_BODY
   const std::uint32_t x_bits = detail::bit_cast<std::uint32_t>(x);
   const std::uint32_t sign = x_bits & 0x80000000u;

@@ -15,7 +15,7 @@
 
 // Code of a block: nvcc compiles it for the device alone, any other compiler for the host's model.
 #if defined(__CUDACC__)
-#define LETHE_BLOCK_CODE __device__ __forceinline__
+#define LETHE_BLOCK_CODE __device__
 #define LETHE_UNROLL _Pragma("unroll")
 #else
 #define LETHE_BLOCK_CODE

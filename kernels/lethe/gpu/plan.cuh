@@ -9,6 +9,7 @@
 #include "lethe/budget/breakpoint.hpp"
 #include "lethe/gpu/block.cuh"
 #include "lethe/gpu/select.cuh"
+#include "lethe/gpu/state.hpp"
 #include "lethe/plan.hpp"
 #include "lethe/pruner_config.hpp"
 #include "lethe/retention.hpp"
@@ -39,14 +40,6 @@ struct PlanSettings {
   std::size_t block_tokens = 1;
   /// Positions ascend with slots, as they do wherever rows were only appended and compacted.
   bool ordered = true;
-};
-
-/// A layer's trigger (detail::LayerCadence of the host).
-struct Cadence {
-  /// The length from which the layer is examined.
-  std::uint32_t threshold = 0;
-  /// Tokens appended since it last was.
-  std::uint32_t since_round = 0;
 };
 
 /// One layer of one sequence, as a round finds it.

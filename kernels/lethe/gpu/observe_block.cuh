@@ -1,0 +1,215 @@
+/// Scores from what a decode step's attention was, by blocks of threads: the same bits as the
+/// host's lethe::Rasr makes of the same mass.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+
+#include "lethe/attention.hpp"
+#include "lethe/gpu/block.cuh"
+#include "lethe/gpu/rasr_weights.hpp"
+#include "lethe/gpu/state.hpp"
+
+namespace lethe::gpu {
+
+/// The attention of a whole batch in one layer: that of row r is the host library's observation
+/// `first` with r x row_stride elements added to its data, and r x lse_row_stride to its lse.
+/// Strides of `first` that are 0 mean densely packed; its first_query, first_group and group_count
+/// stay 0. Its columns are the most that a row covers: each row's own length counts.
+template <class Observation>
+struct BatchObservation {
+  Observation first{};
+  std::size_t row_stride = 0;
+  std::size_t lse_row_stride = 0;
+};
+
+/// One layer of a batch, as observe is told: weights[row x queries + query], in device memory.
+struct ObservedLayer {
+  State state{};
+  Batch batch{};
+  std::uint32_t layer = 0;
+  const QueryWeight* weights = nullptr;
+};
+
+namespace detail {
+
+/// The state slot of a row; false for padding.
+[[nodiscard]] LETHE_BLOCK_CODE inline bool slot_of_row(const Batch& batch, const StateShape& shape,
+                                                       std::uint32_t row, std::uint32_t& slot) {
+  const std::int32_t given =
+      batch.slot_of_row != nullptr ? batch.slot_of_row[row] : static_cast<std::int32_t>(row);
+  slot = static_cast<std::uint32_t>(given);
+  return given >= 0 && slot < shape.slots;
+}
+
+/// A score and a query's mass, both roundings made.
+[[nodiscard]] LETHE_BLOCK_CODE LETHE_EXACT inline float with_mass(float score, float mass,
+                                                                  float weight) {
+  LETHE_EXACT_BODY
+  return score + LETHE_PRODUCT(mass, weight);
+}
+
+/// One query's mass in one token: its heads one after another, as on the host. Another order would
+/// be another sum: a kernel that shares heads out must add them in this order.
+template <class Element>
+[[nodiscard]] LETHE_BLOCK_CODE LETHE_EXACT float mass_of(
+    const BatchObservation<Probabilities<Element>>& seen, std::uint32_t row, std::uint32_t query,
+    std::uint32_t token) {
+  LETHE_EXACT_BODY
+  const Probabilities<Element>& first = seen.first;
+  const Element* data =
+      first.data + row * seen.row_stride + query * first.query_stride + token * first.column_stride;
+  float mass = 0.0f;
+  for (std::size_t head = 0; head < first.heads; ++head) {
+    mass = mass + to_float(data[head * first.head_stride]);
+  }
+  return mass;
+}
+
+/// A logit on the scale that its lse is on. Soft-capped logits agree with the host's to rounding
+/// alone, for tanh is the platform's own.
+[[nodiscard]] LETHE_BLOCK_CODE LETHE_EXACT inline float scaled_logit(float logit, float scale,
+                                                                     float softcap) {
+  LETHE_EXACT_BODY
+  const float scaled = LETHE_PRODUCT(logit, scale);
+  if (softcap == 0.0f) return scaled;
+  const float inverse = 1.0f / softcap;
+  return LETHE_PRODUCT(softcap, std::tanh(LETHE_PRODUCT(scaled, inverse)));
+}
+
+/// The same from logits: exp(logit - lse), by the host's own exponential.
+template <class Element>
+[[nodiscard]] LETHE_BLOCK_CODE LETHE_EXACT float mass_of(
+    const BatchObservation<Logits<Element>>& seen, std::uint32_t row, std::uint32_t query,
+    std::uint32_t token) {
+  LETHE_EXACT_BODY
+  const Logits<Element>& first = seen.first;
+  const Element* data =
+      first.data + row * seen.row_stride + query * first.query_stride + token * first.column_stride;
+  const float* lse = first.lse + row * seen.lse_row_stride + query * first.lse_query_stride;
+  float mass = 0.0f;
+  for (std::size_t head = 0; head < first.heads; ++head) {
+    const float logit =
+        scaled_logit(to_float(data[head * first.head_stride]), first.scale, first.softcap);
+    const float base = first.base == LogBase::two ? LETHE_PRODUCT(lse[head * first.lse_head_stride],
+                                                                  lethe::detail::natural_log_of_two)
+                                                  : lse[head * first.lse_head_stride];
+    mass = mass + exact_exp(logit - base);
+  }
+  return mass;
+}
+
+}  // namespace detail
+
+/// Where an attention kernel of the engine's own puts a token's mass: made once a block for one
+/// (layer, row of the batch), and called once for each token and query, queries ascending, by the
+/// thread that has summed the token's heads in their order. Only for a query that attended to the
+/// token; a factor other than 1 wants query 0 of every token.
+class MassSink {
+ public:
+  /// queries: those of the step, of each row.
+  LETHE_BLOCK_CODE MassSink(const ObservedLayer& seen, std::uint32_t queries, std::uint32_t row) {
+    std::uint32_t slot = 0;
+    if (!detail::slot_of_row(seen.batch, seen.state.shape, row, slot)) return;
+    const std::size_t number = seen.state.number(seen.layer, slot);
+    scores_ = seen.state.scores + number * seen.state.shape.capacity;
+    tokens_ = seen.state.lengths[number];
+    weights_ = seen.weights + std::size_t{row} * queries;
+    queries_ = queries;
+  }
+
+  /// Tokens of the layer, the step's own included; 0 for padding.
+  [[nodiscard]] LETHE_BLOCK_CODE std::uint32_t tokens() const { return tokens_; }
+
+  /// Tokens that a query attends to.
+  [[nodiscard]] LETHE_BLOCK_CODE std::uint32_t limit(std::uint32_t query) const {
+    const std::uint32_t later = queries_ - 1 - query;
+    return tokens_ < later ? 0 : tokens_ - later;
+  }
+
+  LETHE_BLOCK_CODE void operator()(std::uint32_t token, std::uint32_t query, float mass) const {
+    scores_[token] = added(scores_[token], query, mass);
+  }
+
+  /// The score after a query's mass; of a token that the query did not attend to, rescale alone.
+  [[nodiscard]] LETHE_BLOCK_CODE float added(float score, std::uint32_t query, float mass) const {
+    return detail::with_mass(rescaled(score, query), mass, weights_[query].weight);
+  }
+  [[nodiscard]] LETHE_BLOCK_CODE float rescaled(float score, std::uint32_t query) const {
+    const float factor = weights_[query].factor;
+    return factor != 1.0f ? lethe::detail::rescaled(score, factor) : score;
+  }
+
+  [[nodiscard]] LETHE_BLOCK_CODE float* scores() const { return scores_; }
+
+ private:
+  float* scores_ = nullptr;
+  const QueryWeight* weights_ = nullptr;
+  std::uint32_t tokens_ = 0;
+  std::uint32_t queries_ = 1;
+};
+
+/// A block of observe: tokens from tile x Block::threads on, one a lane, of one row of the batch.
+template <ThreadBlock Block, class Observation>
+LETHE_BLOCK_CODE void observe_block(const Block& block, const ObservedLayer& layer,
+                                    const BatchObservation<Observation>& seen, std::uint32_t tile,
+                                    std::uint32_t row) {
+  const auto queries = static_cast<std::uint32_t>(seen.first.queries);
+  const MassSink sink(layer, queries, row);
+  block.lanes([&](unsigned lane) {
+    const std::uint32_t token = tile * Block::threads + lane;
+    if (token >= sink.tokens()) return;
+    float score = sink.scores()[token];
+    for (std::uint32_t query = 0; query < queries; ++query) {
+      const bool seen_by = token < sink.limit(query) && token < seen.first.columns;
+      score = seen_by ? sink.added(score, query, detail::mass_of(seen, row, query, token))
+                      : sink.rescaled(score, query);
+    }
+    sink.scores()[token] = score;
+  });
+}
+
+/// A block of append: the step's tokens take the next slots of every layer of one row, and score 0.
+template <ThreadBlock Block>
+LETHE_BLOCK_CODE void append_block(const Block& block, const State& state, const Batch& batch,
+                                   std::uint32_t tokens, std::uint32_t row) {
+  std::uint32_t slot = 0;
+  if (!detail::slot_of_row(batch, state.shape, row, slot)) return;
+  const Position next = block.read(state.next_positions[slot]);
+  block.lanes([&](unsigned lane) {
+    for (std::uint32_t layer = lane; layer < state.shape.layers; layer += Block::threads) {
+      const std::size_t number = state.number(layer, slot);
+      const std::size_t begin = number * state.shape.capacity + state.lengths[number];
+      const std::uint32_t room = state.shape.capacity - state.lengths[number];
+      const std::uint32_t count = tokens < room ? tokens : room;
+      for (std::uint32_t i = 0; i < count; ++i) {
+        state.positions[begin + i] = next + i;
+        state.scores[begin + i] = 0.0f;
+      }
+      state.lengths[number] += count;
+      state.cadences[number].since_round += count;
+    }
+    if (lane == 0) state.next_positions[slot] = next + tokens;
+  });
+}
+
+/// A block of start_sequences: one row's slot holds no token.
+template <ThreadBlock Block>
+LETHE_BLOCK_CODE void start_block(const Block& block, const State& state, const Batch& batch,
+                                  std::uint32_t threshold, std::uint32_t row) {
+  std::uint32_t slot = 0;
+  if (!detail::slot_of_row(batch, state.shape, row, slot)) return;
+  block.lanes([&](unsigned lane) {
+    for (std::uint32_t layer = lane; layer < state.shape.layers; layer += Block::threads) {
+      state.lengths[state.number(layer, slot)] = 0;
+      state.cadences[state.number(layer, slot)] = {threshold, 0};
+    }
+    if (lane == 0) {
+      state.pinned[slot] = 0;
+      state.next_positions[slot] = 0;
+    }
+  });
+}
+
+}  // namespace lethe::gpu

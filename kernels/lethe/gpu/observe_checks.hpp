@@ -1,0 +1,71 @@
+/// What the host can tell of an observation before anything is launched.
+#pragma once
+
+#include <cstddef>
+
+#include "lethe/attention.hpp"
+#include "lethe/gpu/observe_block.cuh"
+#include "lethe/gpu/state.hpp"
+#include "lethe/gpu/status.hpp"
+
+namespace lethe::gpu {
+
+namespace detail {
+
+template <class Element>
+[[nodiscard]] const char* fault_of_lse(const Probabilities<Element>&) {
+  return nullptr;
+}
+template <class Element>
+[[nodiscard]] const char* fault_of_lse(const Logits<Element>& logits) {
+  return logits.lse != nullptr ? nullptr : "lse: give the rows' log-sum-exp";
+}
+
+/// With the strides filled in that were 0.
+template <class Element>
+[[nodiscard]] BatchObservation<Probabilities<Element>> packed(
+    BatchObservation<Probabilities<Element>> seen) {
+  seen.first = lethe::detail::packed(seen.first);
+  if (seen.row_stride == 0) seen.row_stride = seen.first.heads * seen.first.head_stride;
+  return seen;
+}
+template <class Element>
+[[nodiscard]] BatchObservation<Logits<Element>> packed(BatchObservation<Logits<Element>> seen) {
+  seen.first = lethe::detail::packed(seen.first);
+  if (seen.first.lse_head_stride == 0) seen.first.lse_head_stride = seen.first.queries;
+  if (seen.row_stride == 0) seen.row_stride = seen.first.heads * seen.first.head_stride;
+  if (seen.lse_row_stride == 0) seen.lse_row_stride = seen.first.heads * seen.first.queries;
+  return seen;
+}
+
+template <class Observation>
+[[nodiscard]] const char* fault_of_observation(const Observation& seen) {
+  if (seen.data == nullptr) return "data: give the attention's device memory";
+  if (seen.heads == 0) return "heads: give at least 1";
+  if (seen.queries == 0 || seen.queries > most_rows) return "queries: give 1 to 65535";
+  if (seen.columns == 0) return "columns: give the tokens that a row covers";
+  if (seen.first_query != 0) return "first_query: give all queries of the step at once";
+  if (seen.first_group != 0 || seen.group_count > 1) return "group_count: all heads are one group";
+  return fault_of_lse(seen);
+}
+
+}  // namespace detail
+
+/// The status names the field and the remedy.
+[[nodiscard]] inline Status check(const char* call, const State& state, const Batch& batch) {
+  const char* fault = detail::fault_of_state(state);
+  if (fault == nullptr) fault = detail::fault_of_batch(batch, state.shape);
+  return fault == nullptr ? Status{} : refused(call, fault);
+}
+
+template <class Observation>
+[[nodiscard]] Status check(const ObservedLayer& layer, const BatchObservation<Observation>& seen) {
+  const Status status = check("observe", layer.state, layer.batch);
+  if (!status.ok()) return status;
+  const char* fault = detail::fault_of_observation(seen.first);
+  if (layer.layer >= layer.state.shape.layers) fault = "layer: choose one of the state's";
+  if (layer.weights == nullptr) fault = "weights: give one a row and query";
+  return fault == nullptr ? Status{} : refused("observe", fault);
+}
+
+}  // namespace lethe::gpu

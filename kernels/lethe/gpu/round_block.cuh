@@ -1,0 +1,90 @@
+/// A round over a batch: what each block of its grid does, and what the host refuses beforehand.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "lethe/gpu/block.cuh"
+#include "lethe/gpu/observe_block.cuh"
+#include "lethe/gpu/plan.cuh"
+#include "lethe/gpu/state.hpp"
+#include "lethe/gpu/status.hpp"
+
+namespace lethe::gpu {
+
+/// Plans every layer of every row of a batch.
+struct Round {
+  State state{};
+  Batch batch{};
+  PlanSettings settings{};
+  PlanBuffers plans{};
+  /// What was decided, by number, in device memory; null: nobody asks.
+  LayerPlan* decisions = nullptr;
+};
+
+namespace detail {
+
+[[nodiscard]] inline const char* fault_of_retention(const Retention& retention) {
+  const bool ratio = retention.recent_ratio >= 0.0f && retention.recent_ratio < 1.0f;
+  if (!ratio) return "recent_ratio: choose a share from 0 to below 1";
+  const bool share = retention.recent_share >= 0.0f && retention.recent_share <= 1.0f;
+  return share ? nullptr : "recent_share: choose a share from 0 to 1";
+}
+
+[[nodiscard]] inline const char* fault_of_budget(const PlanSettings& settings) {
+  const bool ratio = settings.breakpoint.sparsity_ratio > 1.0f;
+  if (!ratio) return "sparsity_ratio: choose a value above 1";
+  const std::size_t segments = settings.breakpoint.segments;
+  if (segments < 1 || segments >> 32 != 0) return "segments: choose 1 to 2^32 - 1";
+  return settings.block_tokens >= 1 ? nullptr : "block_tokens: give 1 where counts are free";
+}
+
+[[nodiscard]] inline const char* fault_of_settings(const PlanSettings& settings,
+                                                   const StateShape& shape) {
+  if (settings.capacity != shape.capacity) return "capacity: give that of the state";
+  if (settings.step_tokens > settings.capacity) return "step_tokens: append at most the capacity";
+  const bool slack = settings.slack_ratio >= 0.0f && settings.slack_ratio < 1.0f;
+  if (!slack) return "slack_ratio: choose a share from 0 to below 1";
+  const char* fault = fault_of_retention(settings.policy.retention);
+  return fault != nullptr ? fault : fault_of_budget(settings);
+}
+
+}  // namespace detail
+
+/// What the host can tell before anything is launched; the status names the field and the remedy.
+/// O(1).
+[[nodiscard]] inline Status check(const Round& round) {
+  const char* fault = detail::fault_of_state(round.state);
+  if (fault == nullptr) fault = detail::fault_of_batch(round.batch, round.state.shape);
+  if (fault == nullptr) fault = detail::fault_of_settings(round.settings, round.state.shape);
+  if (fault == nullptr && round.plans.kept == nullptr) {
+    fault = "plans: give them memory by place_plans";
+  }
+  return fault == nullptr ? Status{} : refused("plan_round", fault);
+}
+
+/// A block of plan_round: one layer of one row.
+template <ThreadBlock Block>
+LETHE_BLOCK_CODE void plan_block(const Block& block, detail::PlanShared& shared, const Round& round,
+                                 std::uint32_t layer, std::uint32_t row) {
+  std::uint32_t slot = 0;
+  const State& state = round.state;
+  if (!detail::slot_of_row(round.batch, state.shape, row, slot)) return;
+  const std::size_t number = state.number(layer, slot);
+  const std::size_t begin = number * state.shape.capacity;
+  const LayerInput input{.scores = state.scores + begin,
+                         .positions = state.positions + begin,
+                         .tokens = state.lengths[number],
+                         .pinned = state.pinned[slot],
+                         .cadence = block.read(state.cadences[number])};
+  const LayerPlan plan = plan_layer(block, shared, round.settings, input, round.plans.kept + begin);
+  block.lanes([&](unsigned lane) {
+    if (lane != 0) return;
+    state.cadences[number] = plan.cadence;
+    round.plans.counts[number] = plan.kept;
+    round.plans.first_moves[number] = plan.first_move;
+    if (round.decisions != nullptr) round.decisions[number] = plan;
+  });
+}
+
+}  // namespace lethe::gpu

@@ -1,0 +1,168 @@
+/// Device memory of the sequences that a batch is drawn from: its sizes and its layout.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "lethe/gpu/status.hpp"
+#include "lethe/numeric.hpp"
+
+namespace lethe::gpu {
+
+/// A layer's trigger (detail::LayerCadence of the host).
+struct Cadence {
+  /// The length from which the layer is examined.
+  std::uint32_t threshold = 0;
+  /// Tokens appended since it last was.
+  std::uint32_t since_round = 0;
+};
+
+/// How many of what.
+struct StateShape {
+  std::uint32_t layers = 0;
+  /// State slots: sequences at a time. A batch names the slot of each of its rows.
+  std::uint32_t slots = 0;
+  /// Most tokens of a layer (the bound).
+  std::uint32_t capacity = 0;
+};
+
+/// Pointers into one piece of device memory. Number layer x slots + slot has `capacity` scores and
+/// positions, a length and a cadence; a slot has the rest. One score a token: its heads' mass,
+/// summed.
+struct State {
+  StateShape shape{};
+  float* scores = nullptr;
+  Position* positions = nullptr;
+  std::uint32_t* lengths = nullptr;
+  Cadence* cadences = nullptr;
+  /// Positions below this stay, first tokens apart. The engine may write it at any time.
+  Position* pinned = nullptr;
+  /// The position that the next token gets.
+  Position* next_positions = nullptr;
+
+  [[nodiscard]] LETHE_HOST_DEVICE std::size_t number(std::uint32_t layer,
+                                                     std::uint32_t slot) const {
+    return std::size_t{layer} * shape.slots + slot;
+  }
+};
+
+/// Which state slot each row of a batch is, in device memory: -1 for padding, no slot twice. Null:
+/// row is slot.
+struct Batch {
+  const std::int32_t* slot_of_row = nullptr;
+  std::uint32_t rows = 0;
+};
+
+/// What a round writes, in the layout that a Compaction's DevicePlans (one plan for all heads)
+/// reads: number as in State.
+struct PlanBuffers {
+  /// `capacity` slots each; the first counts[number] hold where a layer was pruned.
+  Slot* kept = nullptr;
+  std::uint32_t* counts = nullptr;
+  std::uint32_t* first_moves = nullptr;
+};
+
+namespace detail {
+
+/// Hands out pieces of one piece of memory, each at a multiple of 256 bytes; a null piece counts.
+class Carver {
+ public:
+  explicit Carver(void* memory) : memory_(static_cast<std::byte*>(memory)) {}
+
+  template <class T>
+  void take(T*& piece, std::size_t count) {
+    if (memory_ != nullptr) piece = reinterpret_cast<T*>(memory_ + bytes_);
+    bytes_ += (count * sizeof(T) + 255) / 256 * 256;
+  }
+  [[nodiscard]] std::size_t bytes() const { return bytes_; }
+
+ private:
+  std::byte* memory_;
+  std::size_t bytes_ = 0;
+};
+
+/// The grid's y and z end there.
+inline constexpr std::uint32_t most_rows = 65535;
+
+[[nodiscard]] constexpr const char* fault_of_shape(const StateShape& shape) {
+  if (shape.layers == 0 || shape.layers > most_rows) return "layers: give 1 to 65535";
+  if (shape.slots == 0 || shape.slots > 0x7FFFFFFFu) return "slots: give 1 to 2^31 - 1";
+  if (shape.capacity == 0 || shape.capacity > 0x7FFFFFFFu) return "capacity: give 1 to 2^31 - 1";
+  return nullptr;
+}
+
+[[nodiscard]] constexpr const char* fault_of_state(const State& state) {
+  const char* fault = fault_of_shape(state.shape);
+  if (fault != nullptr) return fault;
+  return state.scores == nullptr ? "state: give it memory by place_state" : nullptr;
+}
+
+[[nodiscard]] constexpr const char* fault_of_batch(const Batch& batch, const StateShape& shape) {
+  if (batch.rows > most_rows) return "rows: a batch has at most 65535";
+  if (batch.slot_of_row == nullptr && batch.rows > shape.slots) {
+    return "slot_of_row: give it where there are more rows than slots";
+  }
+  return nullptr;
+}
+
+/// Answers a size query, or says why `memory` will not do; then nothing is to be placed.
+[[nodiscard]] inline Status size_query(const char* call, void* memory, std::size_t needed,
+                                       std::size_t& bytes) {
+  const std::size_t given = bytes;
+  bytes = needed;
+  if (memory == nullptr) return {};
+  if (given < needed) return refused(call, "bytes: too few; ask for the size with a null pointer");
+  const bool aligned = reinterpret_cast<std::uintptr_t>(memory) % 256 == 0;
+  return aligned ? Status{} : refused(call, "memory: align it to 256 bytes, as cudaMalloc does");
+}
+
+[[nodiscard]] inline std::size_t carve(const StateShape& shape, void* memory, State& state) {
+  const std::size_t rows = std::size_t{shape.layers} * shape.slots;
+  Carver carver(memory);
+  carver.take(state.scores, rows * shape.capacity);
+  carver.take(state.positions, rows * shape.capacity);
+  carver.take(state.lengths, rows);
+  carver.take(state.cadences, rows);
+  carver.take(state.pinned, shape.slots);
+  carver.take(state.next_positions, shape.slots);
+  return carver.bytes();
+}
+
+[[nodiscard]] inline std::size_t carve(const StateShape& shape, void* memory, PlanBuffers& plans) {
+  const std::size_t rows = std::size_t{shape.layers} * shape.slots;
+  Carver carver(memory);
+  carver.take(plans.kept, rows * shape.capacity);
+  carver.take(plans.counts, rows);
+  carver.take(plans.first_moves, rows);
+  return carver.bytes();
+}
+
+template <class Placed>
+[[nodiscard]] inline Status place(const char* call, const StateShape& shape, void* memory,
+                                  std::size_t& bytes, Placed& placed) {
+  const char* fault = fault_of_shape(shape);
+  if (fault != nullptr) return refused(call, fault);
+  Placed sized{};
+  const Status status = size_query(call, memory, carve(shape, nullptr, sized), bytes);
+  if (status.ok() && memory != nullptr) static_cast<void>(carve(shape, memory, placed));
+  return status;
+}
+
+}  // namespace detail
+
+/// With a null pointer writes the bytes of device memory that a state takes; else lays it out in
+/// `memory`, of `bytes` bytes, which start_sequences must set before use. Nothing is allocated.
+[[nodiscard]] inline Status place_state(const StateShape& shape, void* memory, std::size_t& bytes,
+                                        State& state) {
+  const Status status = detail::place("place_state", shape, memory, bytes, state);
+  if (status.ok() && memory != nullptr) state.shape = shape;
+  return status;
+}
+
+/// The same for what a round writes.
+[[nodiscard]] inline Status place_plans(const StateShape& shape, void* memory, std::size_t& bytes,
+                                        PlanBuffers& plans) {
+  return detail::place("place_plans", shape, memory, bytes, plans);
+}
+
+}  // namespace lethe::gpu
