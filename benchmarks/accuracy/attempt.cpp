@@ -3,33 +3,11 @@
 #include <algorithm>
 #include <span>
 
+#include "holdings.hpp"
 #include "stopwatch.hpp"
 
 namespace accuracy {
 namespace {
-
-/// Adds up what a cache holds, step by step.
-class Holdings {
- public:
-  void add(const decoder::KVCache& cache) {
-    for (std::size_t layer = 0; layer < cache.layers(); ++layer) {
-      sum_ += static_cast<double>(cache.size(layer));
-      peak_ = std::max(peak_, cache.size(layer));
-      ++count_;
-    }
-    bytes_ = std::max(bytes_, cache.resident_bytes());
-  }
-
-  [[nodiscard]] double mean() const { return count_ != 0 ? sum_ / static_cast<double>(count_) : 0; }
-  [[nodiscard]] std::size_t peak() const { return peak_; }
-  [[nodiscard]] std::size_t bytes() const { return bytes_; }
-
- private:
-  double sum_ = 0;
-  std::size_t count_ = 0;
-  std::size_t peak_ = 0;
-  std::size_t bytes_ = 0;
-};
 
 Token likeliest(std::span<const float> logits) {
   return static_cast<Token>(std::max_element(logits.begin(), logits.end()) - logits.begin());
@@ -76,9 +54,7 @@ Attempt attempt(decoder::Decoder& decoder, decoder::Sequence& sequence, const Pr
     logits = decoder.step(sequence, next);
     holdings.add(sequence.cache);
   }
-  result.mean_kept = holdings.mean();
-  result.peak_kept = holdings.peak();
-  result.peak_bytes = holdings.bytes();
+  holdings.tell(result);
   result.seconds = watch.seconds();
   return result;
 }

@@ -9,14 +9,15 @@
 #include <vector>
 
 #include "attention_watch.hpp"
+#include "context_attempt.hpp"
 #include "interrupt.hpp"
 #include "results.hpp"
 
 namespace accuracy {
 namespace {
 
-std::size_t budget_of(const Cell& cell, const Problem& problem) {
-  return std::max<std::size_t>(1, static_cast<std::size_t>(budget_tokens(cell, problem)));
+std::size_t budget_of(const Cell& cell, std::size_t length) {
+  return std::max<std::size_t>(1, static_cast<std::size_t>(budget_tokens(cell, length)));
 }
 
 /// What an oracle is told of a problem; nothing for other policies.
@@ -29,20 +30,33 @@ decoder::FutureLooks foresee(const Cell& cell, const Problem& problem, const dec
   return {};
 }
 
-decoder::Sequence make_sequence(const Job& job, const Problem& problem, const decoder::Model& model,
-                                const decoder::FutureLooks& looks) {
+/// room: tokens that the cache holds beside those of the budget.
+decoder::Sequence make_sequence(const Job& job, const Extent& extent, const decoder::Model& model,
+                                const decoder::FutureLooks& looks, std::size_t room = 0) {
   const Cell& cell = job.cell;
   const bool is_whole = cell.policy == whole_cache;
-  const std::size_t budget = is_whole ? problem.symbols.size() : budget_of(cell, problem);
+  const std::size_t budget = is_whole ? extent.symbols : budget_of(cell, extent.symbols);
   const decoder::PolicyOptions options{.budget = budget,
-                                       .pinned = cell.is_pinned ? problem.prompt : 0,
+                                       .pinned = cell.is_pinned ? extent.prompt : 0,
                                        .seed = job.seed,
                                        .rope_frequencies = model.rope_frequencies(),
                                        .file = &model.file(),
                                        .future_looks = &looks};
   const std::string_view policy = is_oracle(cell.policy) ? oracle : std::string_view(cell.policy);
-  return {.cache = {model.config(), decoder::CacheType::f32, budget},
+  return {.cache = {model.config(), decoder::CacheType::f32, budget + room},
           .pruner = decoder::make_pruner(policy, options, model.config())};
+}
+
+nlohmann::json run_context(const Job& job, const decoder::Model& model, decoder::Decoder& decoder) {
+  const Cell& cell = job.cell;
+  const decoder::Tokenizer tokenizer(model.file());
+  const TokenContext context = make_token_context(cell.task, cell.size, job.seed, tokenizer);
+  const Extent extent{.symbols = context.text.size(), .prompt = context.heading};
+  decoder::FutureLooks looks;
+  if (cell.policy == attention_oracle)
+    looks = watch_attention(decoder, model.config(), context.with_questions());
+  decoder::Sequence sequence = make_sequence(job, extent, model, looks, context.room());
+  return row_of(cell, job.seed, extent, attempt(decoder, sequence, context));
 }
 
 /// Takes jobs one by one until none is left.
@@ -94,10 +108,12 @@ class Workers {
 }  // namespace
 
 nlohmann::json run(const Job& job, const decoder::Model& model, decoder::Decoder& decoder) {
+  if (is_context(job.cell.task)) return run_context(job, model, decoder);
   const Problem problem = make_problem(job.cell.task, job.cell.size, job.seed);
+  const Extent extent{.symbols = problem.symbols.size(), .prompt = problem.prompt};
   const decoder::FutureLooks looks = foresee(job.cell, problem, model, decoder);
-  decoder::Sequence sequence = make_sequence(job, problem, model, looks);
-  return row_of(job.cell, job.seed, problem, attempt(decoder, sequence, problem, job.cell.feeding));
+  decoder::Sequence sequence = make_sequence(job, extent, model, looks);
+  return row_of(job.cell, job.seed, extent, attempt(decoder, sequence, problem, job.cell.feeding));
 }
 
 void run_all(const std::vector<Job>& jobs, const decoder::Model& model, unsigned threads,

@@ -53,8 +53,9 @@ ProblemSize evaluated_size(Task task) {
       return {.variables = 10, .lines = 1, .steps = 50};
     case Task::lookalike:
       return {.variables = 6, .lines = 4, .steps = 230};
+    default:
+      return context_size(task, 1024);
   }
-  return {};
 }
 
 ProblemSize quick_size(Task task) {
@@ -69,18 +70,24 @@ ProblemSize quick_size(Task task) {
       return {.variables = 8, .lines = 1, .steps = 14};
     case Task::lookalike:
       return {.variables = 4, .lines = 4, .steps = 80};
+    default:
+      return context_size(task, 800);
   }
-  return {};
 }
 
-double budget_tokens(const Cell& cell, const Problem& problem) {
-  return cell.budget / 100 * static_cast<double>(problem.symbols.size());
+ProblemSize context_size(Task task, std::size_t tokens) {
+  const std::size_t lines = task == Task::fewshot ? 2 : task == Task::repeated ? 6 : 10;
+  return {.variables = 16, .lines = lines, .steps = tokens};
 }
 
-json row_of(const Cell& cell, std::uint64_t seed, const Problem& problem, const Attempt& attempt) {
+double budget_tokens(const Cell& cell, std::size_t length) {
+  return cell.budget / 100 * static_cast<double>(length);
+}
+
+json row_of(const Cell& cell, std::uint64_t seed, const Extent& extent, const Attempt& attempt) {
   json row = described(cell, seed);
-  row["symbols"] = problem.symbols.size();
-  row["prompt"] = problem.prompt;
+  row["symbols"] = extent.symbols;
+  row["prompt"] = extent.prompt;
   row["solved"] = attempt.is_solved();
   row["answers"] = {count_right(attempt.answers), attempt.answers.size()};
   row["steps"] = {count_right(attempt.steps), attempt.steps.size()};

@@ -28,11 +28,20 @@ struct Cell {
 /// A smaller one, about 300 symbols, for a quick look.
 [[nodiscard]] ProblemSize quick_size(Task task);
 
-/// The cell's budget in a problem's tokens, before it is cut to whole ones.
-[[nodiscard]] double budget_tokens(const Cell& cell, const Problem& problem);
+/// The size of a context of so many tokens, with sixteen questions.
+[[nodiscard]] ProblemSize context_size(Task task, std::size_t tokens);
+
+/// The cell's budget at this length in symbols, before it is cut to whole ones.
+[[nodiscard]] double budget_tokens(const Cell& cell, std::size_t length);
+
+/// How long a problem is, in symbols.
+struct Extent {
+  std::size_t symbols = 0;
+  std::size_t prompt = 0;
+};
 
 /// The row of one problem, as it stands in a file of results.
-[[nodiscard]] nlohmann::json row_of(const Cell& cell, std::uint64_t seed, const Problem& problem,
+[[nodiscard]] nlohmann::json row_of(const Cell& cell, std::uint64_t seed, const Extent& extent,
                                     const Attempt& attempt);
 
 /// What a row is recognised by, so that none is computed twice.

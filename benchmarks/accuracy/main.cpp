@@ -74,11 +74,18 @@ std::unordered_set<std::string> finished_rows(const std::string& path) {
   return keys;
 }
 
-void check_reasoner(const decoder::Model& model) {
-  if (model.config().vocabulary == static_cast<std::size_t>(accuracy::symbols)) return;
-  throw model.file().error("has " + std::to_string(model.config().vocabulary) +
-                           " symbols, the tasks " + std::to_string(accuracy::symbols) +
-                           ": give a reasoner");
+/// Programs and streams are for a reasoner, contexts for any other model.
+void check_model(const decoder::Model& model, const accuracy::Selection& selection) {
+  const std::size_t vocabulary = model.config().vocabulary;
+  const bool is_reasoner = vocabulary == static_cast<std::size_t>(accuracy::symbols);
+  for (const accuracy::Cell& cell : cells_of(selection)) {
+    if (is_context(cell.task) != is_reasoner) continue;
+    const std::string task = "--task " + std::string(name(cell.task));
+    if (is_reasoner)
+      throw model.file().error("knows no words: " + task + " needs a language model");
+    throw model.file().error("has " + std::to_string(vocabulary) + " symbols, " + task + " " +
+                             std::to_string(accuracy::symbols) + ": give a reasoner");
+  }
 }
 
 int run(const RunOptions& options) {
@@ -86,7 +93,7 @@ int run(const RunOptions& options) {
   check(selection);
   const accuracy::Shard shard = accuracy::parse_shard(options.shard);
   const decoder::Model model(decoder::open_model(options.model));
-  check_reasoner(model);
+  check_model(model, selection);
   const auto jobs = jobs_of(selection, shard, finished_rows(options.out));
   std::ofstream out(options.out, std::ios::app);
   if (!out) throw decoder::Error("cannot write " + options.out);
@@ -136,7 +143,9 @@ void add_selection(CLI::App& app, RunOptions& options, CLI::Option* quick) {
   const auto several = [&](const char* option, auto& values, const char* what) {
     return app.add_option(option, values, what)->delimiter(',')->capture_default_str();
   };
-  quick->excludes(several("--task", selection.tasks, "Tasks"));
+  quick->excludes(
+      several("--task", selection.tasks, "Tasks; facts, repeated and fewshot are contexts"));
+  quick->excludes(several("--length", selection.lengths, "Tokens of a context"));
   quick->excludes(
       several("--policy", selection.policies,
               "Policies, settings as in lethe:decay=0.95; the whole cache always runs"));
@@ -155,7 +164,8 @@ void add_selection(CLI::App& app, RunOptions& options, CLI::Option* quick) {
 
 void add_run(CLI::App& app, RunOptions& options) {
   app.add_option("-m,--model", options.model,
-                 "A reasoner as a GGUF file; without, the decoder's own");
+                 "A reasoner as a GGUF file, or for contexts any language model; without, the "
+                 "decoder's own reasoner");
   app.add_option("-o,--out", options.out,
                  "Rows of results, one JSON object a line; goes on from it")
       ->capture_default_str();

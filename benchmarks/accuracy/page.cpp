@@ -57,7 +57,7 @@ std::string opening(const Results& results) {
   for (const Summary& each : results.summaries()) attempts += each.solved.count;
   return "<p class=\"kicker\">Accuracy of a pruned cache</p><h1>" + escape(headline(results)) +
          "</h1><p class=\"lead\">" + grouped(static_cast<double>(attempts)) +
-         " attempts at problems with exact answers, by a small reasoner whose cache is pruned as "
+         " attempts at problems with exact answers, by a small model whose cache is pruned as "
          "it goes. Policies rank by the mean share of answers right over the ranked cells that all "
          "of "
          "them have; whether they differ by more than chance is tested below, problem by "
@@ -71,7 +71,9 @@ std::string warning(const Results& results) {
          " cells are not ranked (&#8224;): the better oracle, told what will be asked for or "
          "looked at, has under " +
          plain(100 * least_of_oracle) +
-         "% of answers right there, so that a wrong one need not be the policy&#39;s.</p>";
+         "% of answers right there, or of a context the whole cache under " +
+         plain(100 * least_of_whole_cache) +
+         "%, so that a wrong one need not be the policy&#39;s.</p>";
 }
 
 std::string tables_and_charts(const Results& results) {

@@ -275,6 +275,10 @@ std::string gap_charts(const Results& results, const Study& study) {
 }
 
 std::string error_charts(const Results& results, const Study& study) {
+  // A context's questions come after it, in no order.
+  if (std::any_of(study.exams.begin(), study.exams.end(),
+                  [](const Exam& each) { return is_context(each); }))
+    return {};
   return rows_of_charts(results, study, error_plot);
 }
 

@@ -26,6 +26,7 @@ std::string describe_pin(bool is_pinned) {
 }
 
 std::string describe_task(const Results& results, const Exam& exam) {
+  if (is_context(exam)) return label_of(exam);
   const auto others =
       std::count_if(results.exams().begin(), results.exams().end(), [&](const Exam& other) {
         return other.model == exam.model && other.feeding == exam.feeding &&

@@ -59,10 +59,9 @@ using SizeOf = ProblemSize (*)(Task);
 /// Whether all exams have the sizes that `run` gives them.
 bool has_sizes(const Study& study, SizeOf size_of) {
   return std::all_of(study.exams.begin(), study.exams.end(), [&](const Exam& exam) {
-    const auto task = std::find_if(tasks.begin(), tasks.end(),
-                                   [&](Task each) { return name(each) == exam.task; });
-    if (task == tasks.end()) return false;
-    const ProblemSize size = size_of(*task);
+    const auto task = find_task(exam.task);
+    if (!task) return false;
+    const ProblemSize size = is_context(*task) ? context_size(*task, exam.size[2]) : size_of(*task);
     return exam.size == std::array{size.variables, size.lines, size.steps};
   });
 }
@@ -75,9 +74,10 @@ std::string pin_option(const std::vector<Terms>& all) {
 
 /// What a study's rows are made of, by name.
 json parts_of(const Results& results, const Study& study) {
-  List tasks_list(","), policies(","), budgets(","), sizes("; ");
+  List tasks_list(","), lengths(","), policies(","), budgets(","), sizes("; ");
   for (const Exam& exam : study.exams) {
     tasks_list.add(exam.task);
+    if (is_context(exam)) lengths.add(std::to_string(exam.size[2]));
     sizes.add(exam.task + " " + std::to_string(exam.size[0]) + "/" + std::to_string(exam.size[1]) +
               "/" + std::to_string(exam.size[2]));
   }
@@ -86,14 +86,16 @@ json parts_of(const Results& results, const Study& study) {
   for (const std::string& policy : results.policies()) {
     if (policy != whole_cache) policies.add(policy);
   }
-  return {{"model", study.model},
-          {"feeding", study.feeding == "own" ? "the model's own symbols" : "the true symbols"},
-          {"tasks", tasks_list.text()},
-          {"sizes (variables/lines/steps)", sizes.text()},
-          {"policies", policies.text()},
-          {"budgets (%)", budgets.text()},
-          {"pin", pin_option(all)},
-          {"seeds", seeds_of(results, study).text()}};
+  json parts{{"model", study.model},
+             {"feeding", study.feeding == "own" ? "the model's own symbols" : "the true symbols"},
+             {"tasks", tasks_list.text()},
+             {"sizes (variables/lines/steps)", sizes.text()},
+             {"policies", policies.text()},
+             {"budgets (%)", budgets.text()},
+             {"pin", pin_option(all)},
+             {"seeds", seeds_of(results, study).text()}};
+  if (!lengths.text().empty()) parts["lengths"] = lengths.text();
+  return parts;
 }
 
 /// The command that makes such rows.
@@ -102,11 +104,13 @@ std::string command_of(const Results& results, const Study& study) {
   const auto part = [&](const char* key) { return parts.at(key).get<std::string>(); };
   const std::string forced = study.feeding == "own" ? "" : " --forced";
   const std::string model = "accuracy run -m " + study.model + ".gguf";
-  if (has_sizes(study, quick_size)) return model + " --quick" + forced;
+  const bool is_text = parts.contains("lengths");
+  if (!is_text && has_sizes(study, quick_size)) return model + " --quick" + forced;
   if (!has_sizes(study, evaluated_size)) return "several runs, of other sizes than one run's";
   const Seeds seeds = seeds_of(results, study);
-  return model + " --task " + part("tasks") + " --policy " + part("policies") + " --budget " +
-         part("budgets (%)") + " --pin " + part("pin") + " --problems " +
+  const std::string length = is_text ? " --length " + part("lengths") : "";
+  return model + " --task " + part("tasks") + length + " --policy " + part("policies") +
+         " --budget " + part("budgets (%)") + " --pin " + part("pin") + " --problems " +
          std::to_string(seeds.last - seeds.first + 1) + " --first-seed " +
          std::to_string(seeds.first) + forced;
 }

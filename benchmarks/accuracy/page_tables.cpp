@@ -140,10 +140,12 @@ std::string group_title(const Results& results, const Setting& setting) {
   const Terms terms{.is_pinned = setting.is_pinned, .budget = setting.budget};
   const std::string title = escape(describe_task(results, setting.exam)) + ", " + terms.describe();
   if (results.is_ranked(setting)) return title;
-  const Summary* best = results.best_oracle(setting);
-  const std::string why = best == nullptr
-                              ? "no rows of an oracle"
-                              : "the better oracle has " + percent(best->answers.value());
+  const Summary* judge = results.judge(setting);
+  const bool is_text = is_context(setting.exam);
+  const std::string why =
+      judge == nullptr ? std::string("no rows of ") + (is_text ? "the whole cache" : "an oracle")
+                       : (is_text ? "the whole cache has " : "the better oracle has ") +
+                             percent(judge->answers.value());
   return title + " <span class=\"dim\">&#8224; not ranked: " + why + "</span>";
 }
 

@@ -73,7 +73,9 @@ void correct(std::vector<Comparison>& comparisons) {
 }
 
 void check(const Results& results, const std::string& against) {
-  if (!results.has(oracle) && !results.has(attention_oracle)) {
+  const auto& settings = results.settings();
+  if (std::none_of(settings.begin(), settings.end(),
+                   [&](const Setting& each) { return results.judge(each) != nullptr; })) {
     throw decoder::Error(
         "no rows of an oracle, without which no policy is ranked: run with --policy oracle,...");
   }

@@ -19,7 +19,7 @@ struct Comparison {
   std::size_t behind = 0;
   /// Of the share of answers right, the policy's less the other's; mean over pairs.
   double difference = 0;
-  /// Whether the oracle does well enough for a comparison to mean anything.
+  /// Whether the judge does well enough for a comparison to mean anything.
   bool is_ranked = false;
   /// Two-sided p of the exact sign test, and corrected by Holm over all ranked comparisons.
   double p = 1;
@@ -42,7 +42,7 @@ struct Comparisons {
 [[nodiscard]] std::string best_policy(const Results& results);
 
 /// Compares the policies with `against`; "best": with best_policy.
-/// Throws decoder::Error for a policy without rows, and for results without the oracle's.
+/// Throws decoder::Error for a policy without rows, and for results that no judge has rows in.
 [[nodiscard]] Comparisons compare(const Results& results, const std::string& against);
 
 }  // namespace accuracy

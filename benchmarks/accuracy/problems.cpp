@@ -1,43 +1,12 @@
 #include "problems.hpp"
 
-#include <algorithm>
-#include <random>
 #include <stdexcept>
 #include <string>
 
+#include "draw.hpp"
+
 namespace accuracy {
 namespace {
-
-/// Draws that are the same with every standard library.
-class Draw {
- public:
-  explicit Draw(std::uint64_t seed) : engine_(seed) {}
-
-  [[nodiscard]] std::size_t below(std::size_t count) { return engine_() % count; }
-  [[nodiscard]] Token digit() { return static_cast<Token>(below(10)); }
-
-  /// An index below count, drawn as 1 / (index + 1).
-  [[nodiscard]] std::size_t popular(std::size_t count) {
-    double total = 0;
-    for (std::size_t i = 0; i < count; ++i) total += 1 / static_cast<double>(i + 1);
-    double left = total * static_cast<double>(engine_() >> 11) * 0x1p-53;
-    std::size_t index = 0;
-    while (index + 1 < count && (left -= 1 / static_cast<double>(index + 1)) >= 0) ++index;
-    return index;
-  }
-
-  /// The first `count` of 0 to `of` - 1 in random order.
-  [[nodiscard]] std::vector<Token> sample(std::size_t count, std::size_t of) {
-    std::vector<Token> all(of);
-    for (std::size_t i = 0; i < of; ++i) all[i] = static_cast<Token>(i);
-    for (std::size_t i = 0; i < count; ++i) std::swap(all[i], all[i + below(of - i)]);
-    all.resize(count);
-    return all;
-  }
-
- private:
-  std::mt19937_64 engine_;
-};
 
 /// z = x op y.
 struct Line {
@@ -300,12 +269,21 @@ std::string_view name(Task task) {
       return "interleaved";
     case Task::lookalike:
       return "lookalike";
+    case Task::facts:
+      return "facts";
+    case Task::repeated:
+      return "repeated";
+    case Task::fewshot:
+      return "fewshot";
   }
   return "unknown";
 }
 
 std::optional<Task> find_task(std::string_view wanted) {
   for (const Task task : tasks) {
+    if (name(task) == wanted) return task;
+  }
+  for (const Task task : context_tasks) {
     if (name(task) == wanted) return task;
   }
   return std::nullopt;
@@ -328,8 +306,9 @@ Problem make_problem(Task task, const ProblemSize& size, std::uint64_t seed) {
       return interleaved(draw, size);
     case Task::lookalike:
       return lookalike(draw, size);
+    default:
+      throw std::invalid_argument("a context is no problem of symbols");
   }
-  throw std::invalid_argument("unknown task");
 }
 
 }  // namespace accuracy

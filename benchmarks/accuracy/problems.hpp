@@ -23,10 +23,20 @@ enum class Task : std::uint8_t {
   interleaved,
   /// Values of several records: many entries read alike and belong to another record.
   lookalike,
+  /// Text, for models of natural language: numbers of names, each said once; some asked for.
+  facts,
+  /// Text: lines that are begun again, to be said as they were.
+  repeated,
+  /// Text: words and the labels of their kinds; new words to be labelled.
+  fewshot,
 };
 
 inline constexpr std::array tasks{Task::loop, Task::once, Task::recall, Task::interleaved,
                                   Task::lookalike};
+/// The tasks whose problems are texts: see contexts.hpp.
+inline constexpr std::array context_tasks{Task::facts, Task::repeated, Task::fewshot};
+
+[[nodiscard]] constexpr bool is_context(Task task) { return task >= Task::facts; }
 
 [[nodiscard]] std::string_view name(Task task);
 /// The task of that name, if there is one.
@@ -57,16 +67,16 @@ struct Problem {
 
 /// How large a problem is.
 struct ProblemSize {
-  /// Variables in use, 2 to 12; for Task::lookalike also the records.
+  /// Variables in use, 2 to 12; for Task::lookalike also the records. Questions of a context.
   std::size_t variables = 4;
-  /// Lines of a program, 1 to 16.
+  /// Lines of a program, 1 to 16. Examples of a context; for Task::fewshot kinds of words.
   std::size_t lines = 4;
-  /// Rounds of a program, 1 to 32; operations of a stream; instructions.
+  /// Rounds of a program, 1 to 32; operations of a stream; instructions; tokens of a context.
   std::size_t steps = 4;
 };
 
 /// The problem of this task, size and seed: the same everywhere.
-/// Throws std::invalid_argument for a size out of range.
+/// task: none of context_tasks. Throws std::invalid_argument for a size out of range.
 [[nodiscard]] Problem make_problem(Task task, const ProblemSize& size, std::uint64_t seed);
 
 }  // namespace accuracy

@@ -10,9 +10,8 @@ namespace accuracy {
 namespace {
 
 std::size_t rank_of_task(const std::string& task) {
-  const auto found =
-      std::find_if(tasks.begin(), tasks.end(), [&](Task each) { return name(each) == task; });
-  return static_cast<std::size_t>(found - tasks.begin());
+  const auto found = find_task(task);
+  return found ? static_cast<std::size_t>(*found) : tasks.size() + context_tasks.size();
 }
 
 std::size_t rank_of_policy(const std::string& policy) {
@@ -42,6 +41,15 @@ void sort_once(std::vector<T>& all) {
 }
 
 }  // namespace
+
+bool is_context(const Exam& exam) {
+  const auto task = find_task(exam.task);
+  return task && is_context(*task);
+}
+
+std::string label_of(const Exam& exam) {
+  return is_context(exam) ? exam.task + " " + std::to_string(exam.size[2]) : exam.task;
+}
 
 std::string label_of(const std::string& policy) {
   if (policy == oracle) return "Oracle";
@@ -82,9 +90,14 @@ const Summary* Results::best_oracle(const Setting& setting) const {
   return looked->answers.value() > asked->answers.value() ? looked : asked;
 }
 
+const Summary* Results::judge(const Setting& setting) const {
+  return is_context(setting.exam) ? find(setting, whole_cache) : best_oracle(setting);
+}
+
 bool Results::is_ranked(const Setting& setting) const {
-  const Summary* best = best_oracle(setting);
-  return best != nullptr && best->answers.value() >= least_of_oracle;
+  const Summary* best = judge(setting);
+  const double least = is_context(setting.exam) ? least_of_whole_cache : least_of_oracle;
+  return best != nullptr && best->answers.value() >= least;
 }
 
 }  // namespace accuracy

@@ -23,8 +23,18 @@ inline constexpr std::string_view whole_cache = "none", oracle = "oracle",
 /// a wrong one need not be the policy's.
 inline constexpr double least_of_oracle = 0.97;
 
+/// The same of the whole cache, where the problems are contexts: a larger model that was not
+/// trained for them is right less often, and its oracle knows only what it looks at.
+inline constexpr double least_of_whole_cache = 0.9;
+
 /// A policy's name for people.
 [[nodiscard]] std::string label_of(const std::string& policy);
+
+/// Whether a task, as rows name it, is one of context_tasks.
+[[nodiscard]] bool is_context(const Exam& exam);
+
+/// The task, of a context with its tokens: "facts 1024".
+[[nodiscard]] std::string label_of(const Exam& exam);
 
 /// What the files of results say, in the order of tables: tasks and policies as the program lists
 /// them, unknown ones last.
@@ -45,7 +55,10 @@ class Results {
 
   /// Of the oracles the one with more answers right; null: no rows of either.
   [[nodiscard]] const Summary* best_oracle(const Setting& setting) const;
-  /// Whether an oracle shows that the model and the budget allow a solution.
+  /// Whose answers say whether a setting is ranked: of a context the whole cache's, else the better
+  /// oracle's; null: no rows.
+  [[nodiscard]] const Summary* judge(const Setting& setting) const;
+  /// Whether the judge shows that the model, and an oracle that the budget, allows a solution.
   [[nodiscard]] bool is_ranked(const Setting& setting) const;
 
  private:

@@ -15,6 +15,7 @@ Task task_of(const std::string& wanted) {
   if (const auto found = find_task(wanted)) return *found;
   std::string known;
   for (const Task task : tasks) known += " " + std::string(name(task));
+  for (const Task task : context_tasks) known += " " + std::string(name(task));
   throw decoder::Error("--task " + decoder::one_line(wanted) + ": unknown; choose among" + known);
 }
 
@@ -39,17 +40,36 @@ class SharedProblem {
 
 /// Whether the pinned prompt leaves room for anything else.
 bool has_room(const Cell& cell, const Problem& problem) {
-  return budget_tokens(cell, problem) >= 1.25 * static_cast<double>(problem.prompt) + 16;
+  return budget_tokens(cell, problem.symbols.size()) >=
+         1.25 * static_cast<double>(problem.prompt) + 16;
 }
 
 void add_pruned(std::vector<Cell>& cells, Cell cell, const Selection& selection) {
   for (const double budget : selection.budgets) {
     cell.budget = budget;
     for (const std::string& policy : selection.policies) {
+      const bool knows_no_program = is_context(cell.task) && policy == oracle;
+      if (policy == whole_cache || knows_no_program) continue;
       cell.policy = policy;
       cells.push_back(cell);
     }
   }
+}
+
+void add_exam(std::vector<Cell>& cells, Cell cell, const Selection& selection) {
+  cells.push_back(cell);
+  for (const bool is_pinned : {false, true}) {
+    if (selection.pin == (is_pinned ? Pin::off : Pin::on)) continue;
+    cell.is_pinned = is_pinned;
+    add_pruned(cells, cell, selection);
+  }
+}
+
+std::vector<ProblemSize> sizes_of(const Selection& selection, Task task) {
+  if (!is_context(task)) return {selection.is_quick ? quick_size(task) : evaluated_size(task)};
+  std::vector<ProblemSize> sizes;
+  for (const std::size_t tokens : selection.lengths) sizes.push_back(context_size(task, tokens));
+  return sizes;
 }
 
 }  // namespace
@@ -73,8 +93,14 @@ void check(const Selection& selection) {
       throw decoder::Error("--budget " + std::to_string(budget) +
                            ": give percentages above 0 and at most 100");
   }
+  for (const std::size_t tokens : selection.lengths) {
+    if (tokens < shortest_context || tokens > longest_context)
+      throw decoder::Error("--length " + std::to_string(tokens) + ": give " +
+                           std::to_string(shortest_context) + " to " +
+                           std::to_string(longest_context) + " tokens");
+  }
   for (const std::string& policy : selection.policies) {
-    if (policy == whole_cache)
+    if (policy == whole_cache && selection.policies.size() > 1)
       throw decoder::Error("--policy none: the whole cache always runs; leave it out");
     if (!is_oracle(policy)) decoder::policy_label(policy);
   }
@@ -84,15 +110,10 @@ std::vector<Cell> cells_of(const Selection& selection) {
   std::vector<Cell> cells;
   for (const std::string& each : selection.tasks) {
     const Task task = task_of(each);
-    Cell cell{.model = selection.model,
-              .task = task,
-              .size = selection.is_quick ? quick_size(task) : evaluated_size(task),
-              .feeding = selection.feeding};
-    cells.push_back(cell);
-    for (const bool is_pinned : {false, true}) {
-      if (selection.pin == (is_pinned ? Pin::off : Pin::on)) continue;
-      cell.is_pinned = is_pinned;
-      add_pruned(cells, cell, selection);
+    for (const ProblemSize& size : sizes_of(selection, task)) {
+      add_exam(cells,
+               {.model = selection.model, .task = task, .size = size, .feeding = selection.feeding},
+               selection);
     }
   }
   return cells;
@@ -120,7 +141,9 @@ std::vector<Job> jobs_of(const Selection& selection, const Shard& shard,
     for (const Cell& cell : cells) {
       const bool is_ours = number++ % shard.count == shard.index;
       if (!is_ours || !done.insert(key_of(cell, seed)).second) continue;
-      if (!cell.is_pinned || has_room(cell, problem.of(cell))) jobs.push_back({cell, seed});
+      const bool is_cramped =
+          cell.is_pinned && !is_context(cell.task) && !has_room(cell, problem.of(cell));
+      if (!is_cramped) jobs.push_back({cell, seed});
     }
   }
   return jobs;

@@ -18,7 +18,9 @@ struct Selection {
   /// The model's name in the rows.
   std::string model{};
   std::vector<std::string> tasks{"loop", "once", "recall", "interleaved", "lookalike"};
-  /// Beside the whole cache, which always runs.
+  /// Tokens of a context.
+  std::vector<std::size_t> lengths{1024};
+  /// Beside the whole cache, which always runs; "none": nothing beside it.
   std::vector<std::string> policies{"oracle", "attention-oracle", "lethe",  "h2o",         "tova",
                                     "snapkv", "streaming",        "random", "supersession"};
   /// Percent of a problem's symbols that a layer may hold.
@@ -30,6 +32,9 @@ struct Selection {
   /// Problems of quick_size rather than evaluated_size.
   bool is_quick = false;
 };
+
+/// Fewer tokens hold no sixteen questions and their examples; for more, there are too few names.
+inline constexpr std::size_t shortest_context = 800, longest_context = 4096;
 
 /// A selection that ends within a minute: every task, two budgets, four policies, few and small
 /// problems. Shows that all works; says little about the policies.

@@ -77,7 +77,7 @@ std::string summary_table(const Results& results) {
                                               "problems", "answers", "95%", "solved", "steps",
                                               "kept"}};
   for (const Summary& each : results.summaries()) {
-    rows.push_back({each.setting.exam.model, each.setting.exam.task, pin_of(each.setting),
+    rows.push_back({each.setting.exam.model, label_of(each.setting.exam), pin_of(each.setting),
                     budget_of(each.setting), each.policy, std::to_string(each.solved.count),
                     percent(each.answers.value()), range(each.answers.interval()),
                     percent(each.solved.value()), percent(each.steps.value()),
@@ -93,7 +93,7 @@ std::string comparison_table(const Comparisons& comparisons) {
                                               "verdict"}};
   for (const Comparison& each : comparisons.all) {
     const auto shown = [&](double p) { return each.is_tested() ? figure(p) : std::string("-"); };
-    rows.push_back({each.setting.exam.model, each.setting.exam.task, pin_of(each.setting),
+    rows.push_back({each.setting.exam.model, label_of(each.setting.exam), pin_of(each.setting),
                     budget_of(each.setting), each.policy, std::to_string(each.pairs),
                     std::to_string(each.ahead), std::to_string(each.behind),
                     fixed(100 * each.difference, 1) + "%", shown(each.p), shown(each.corrected),
@@ -103,7 +103,8 @@ std::string comparison_table(const Comparisons& comparisons) {
          " on the same problems: in how many it has more answers right, and in how many fewer; the "
          "exact sign test,\ncorrected by Holm over the table. Not ranked: where the better oracle "
          "has under " +
-         plain(100 * least_of_oracle) + "% of answers right.\n";
+         plain(100 * least_of_oracle) + "% of answers right; for contexts the whole cache, under " +
+         plain(100 * least_of_whole_cache) + "%.\n";
 }
 
 std::string summary_json(const Results& results, const std::optional<Comparisons>& comparisons) {

@@ -135,5 +135,7 @@ TEST_CASE("what cannot be shown is refused in one line") {
   check_refused(work.run("table blind.jsonl --against h2o"), "no rows of an oracle");
   check_refused(work.run("page rows.jsonl -o no/such/folder.html"), "no/such/folder.html");
   check_refused(work.run("run -m tiny.gguf --quick --task loop"), "--quick");
+  check_refused(work.run("run -m tiny.gguf --task facts"), "--task facts needs a language model");
+  check_refused(work.run("run --task fewshot"), "--task fewshot needs a language model");
   check_refused(work.run("merge rows.jsonl"), "--out");
 }

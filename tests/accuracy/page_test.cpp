@@ -9,6 +9,7 @@
 
 namespace {
 
+using accuracy::Task;
 using accuracy::test::results;
 using accuracy::test::rows;
 using accuracy::test::sample_rows;
@@ -233,4 +234,14 @@ TEST_CASE("without a ranked cell nobody is called best") {
   CHECK(has(page, "No policy can be ranked"));
   CHECK_FALSE(has(page, "has most"));
   CHECK(first_unbalanced(page).empty());
+}
+
+TEST_CASE("contexts are shown by their tokens, ranked by the whole cache, without first errors") {
+  const auto all = results(together({rows({.policy = "none", .task = Task::facts}, 10, 10),
+                                     rows({.policy = "h2o", .task = Task::facts}, 10, 5)}));
+  const std::string page = html_page(all, compare(all, "none"), {.files = {}, .date = "today"});
+  CHECK(has(page, "facts 1024"));
+  CHECK(has(page, "--task facts --length 1024 --policy h2o"));
+  CHECK_FALSE(has(page, "Where the first error falls"));
+  CHECK_FALSE(has(page, "&#8224;"));
 }

@@ -12,6 +12,7 @@ namespace {
 using accuracy::compare;
 using accuracy::Comparison;
 using accuracy::Comparisons;
+using accuracy::Task;
 using accuracy::test::results;
 using accuracy::test::rows;
 using accuracy::test::sample_rows;
@@ -116,6 +117,16 @@ TEST_CASE("the whole cache may be compared with, at every budget") {
   const Comparisons comparisons = compare(results(sample_rows()), "none");
   CHECK(comparisons.all.size() == 6);
   CHECK(find(comparisons, "lethe", 25).behind == 2);
+}
+
+TEST_CASE("policies are ranked on contexts where the whole cache has nine answers in ten right") {
+  const auto rows_with = [](std::size_t whole) {
+    return results(together({rows({.policy = "none", .task = Task::facts}, 40, whole),
+                             rows({.policy = "h2o", .task = Task::facts}, 40, 10),
+                             rows({.policy = "tova", .task = Task::facts}, 40, 30)}));
+  };
+  CHECK(compare(rows_with(36), "tova").all.at(0).verdict() == "worse");
+  CHECK(compare(rows_with(35), "tova").all.at(0).verdict() == "not ranked");
 }
 
 TEST_CASE("what cannot be compared is refused") {

@@ -59,10 +59,7 @@ inline nlohmann::json row(const Sample& sample) {
                   .policy = sample.policy,
                   .budget = sample.budget,
                   .is_pinned = sample.is_pinned};
-  Problem problem;
-  problem.symbols.resize(100);
-  problem.prompt = 20;
-  return row_of(cell, sample.seed, problem, attempt);
+  return row_of(cell, sample.seed, {.symbols = 100, .prompt = 20}, attempt);
 }
 
 /// `count` rows of a policy from seed 0 on, the first `solved` of them solved.

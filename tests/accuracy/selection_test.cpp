@@ -84,9 +84,34 @@ TEST_CASE("a pinned prompt that leaves no room is no job") {
   CHECK(jobs_of(selection, {}, {}).size() == 2);  // the whole cache, and h2o without the pin
 }
 
+TEST_CASE("contexts have a cell for each length, and no oracle that knows programs") {
+  const Selection selection{.tasks = {"facts", "recall"},
+                            .lengths = {1024, 2048},
+                            .policies = {"h2o", "oracle", "attention-oracle"},
+                            .budgets = {25},
+                            .pin = Pin::on,
+                            .problems = 1};
+  check(selection);
+  const std::vector<Cell> cells = cells_of(selection);
+  REQUIRE(cells.size() == 10);  // facts: twice the whole cache and two policies; recall: and oracle
+  CHECK(cells[0].size.steps == 1024);
+  CHECK(cells[3].size.steps == 2048);
+  CHECK(cells[3].policy == "none");
+  CHECK(jobs_of(selection, {}, {}).size() == 10);
+}
+
+TEST_CASE("the whole cache may run alone") {
+  const Selection selection{.tasks = {"facts", "recall"}, .policies = {"none"}};
+  check(selection);
+  CHECK(cells_of(selection).size() == 2);
+}
+
 TEST_CASE("unknown names and numbers out of range are refused") {
   check_error([] { check(Selection{.tasks = {"chess"}}); }, "--task chess: unknown");
   check_error([] { check(Selection{.policies = {"magic"}}); }, "--policy magic: unknown");
+  check_error([] { check(Selection{.policies = {"none", "h2o"}}); }, "--policy none");
+  check_error([] { check(Selection{.lengths = {799}}); }, "--length 799: give 800 to 4096");
+  check_error([] { check(Selection{.lengths = {4097}}); }, "--length 4097");
   check_error([] { check(Selection{.budgets = {0}}); }, "--budget 0.0");
   check_error([] { check(Selection{.budgets = {101}}); }, "--budget 101");
   CHECK(accuracy::parse_shard("2/3").index == 2);
