@@ -10,7 +10,7 @@ namespace decoder {
 namespace {
 
 // A decode step needs many items to share among threads; a prompt's queries make enough of them.
-constexpr std::size_t decode_chunk = 128;
+constexpr std::size_t decode_chunk = PagedCache::chunk_tokens;
 constexpr std::size_t prompt_chunk = 512;
 // Rows of an item: as many as let widened keys and values stay in the first cache.
 constexpr std::size_t rows_per_item = 48;
@@ -44,7 +44,7 @@ void Attention::plan(std::size_t layer, std::span<const AttentionTask> tasks, fl
   offsets_.clear();
   std::size_t probabilities = 0;
   for (const AttentionTask& task : tasks) {
-    const std::size_t columns = task.cache->size(layer);
+    const std::size_t columns = task.size(layer);
     const std::size_t stride = round_up(columns, 16);
     offsets_.push_back(probabilities);
     observed_.push_back({.heads = config_.heads,
@@ -55,7 +55,7 @@ void Attention::plan(std::size_t layer, std::span<const AttentionTask> tasks, fl
     if (task.observed) probabilities += config_.heads * task.tokens * stride;
   }
   if (probabilities_.size() < probabilities) probabilities_.resize(probabilities);
-  channels_ = tasks[0].cache->channels();
+  channels_ = tasks[0].channels();
   lse_.resize((tasks.back().first_row + tasks.back().tokens) * config_.heads);
   for (std::size_t i = 0; i < tasks.size(); ++i) plan_task(layer, i, tasks[i], out);
   const Item& last = items_.back();
@@ -80,8 +80,9 @@ void Attention::plan_task(std::size_t layer, std::size_t index, const AttentionT
                           float* out) {
   const std::size_t group = config_.heads / config_.kv_heads;
   const std::size_t tokens_per_item = std::max<std::size_t>(1, rows_per_item / group);
-  const std::size_t columns = task.cache->size(layer);
-  const std::size_t step = task.tokens == 1 ? decode_chunk : prompt_chunk;
+  const std::size_t columns = task.size(layer);
+  const bool is_prompt = task.tokens > 1 && task.paged == nullptr;
+  const std::size_t step = is_prompt ? prompt_chunk : decode_chunk;
   Item item{.task = index};
   if (!items_.empty()) item.first_row = items_.back().first_row + items_.back().tokens * group;
   for (item.kv_head = 0; item.kv_head < config_.kv_heads; ++item.kv_head) {
@@ -124,22 +125,37 @@ void Attention::attend(std::size_t layer, const Item& item, const AttentionTask&
   const std::size_t count = item.tokens * (config_.heads / config_.kv_heads);
   const std::span<kernels::AttentionRow> rows(&rows_[item.first_row], count);
   fill_rows(item, task, queries, layer, rows);
+  kernels::attend(chunk(layer, item, task), rows);
+}
+
+kernels::AttentionChunk Attention::chunk(std::size_t layer, const Item& item,
+                                         const AttentionTask& task) const {
+  if (task.paged != nullptr) {
+    const PagedCache& cache = *task.paged;
+    return {.type = cache.type(),
+            .row_bytes = cache.row_bytes(),
+            .columns = item.columns,
+            .channels = channels_,
+            .blocks = cache.blocks(layer).subspan(item.first_column / cache.block_tokens()),
+            .block_rows = cache.block_tokens(),
+            .keys_offset = cache.strip_offset(item.kv_head, 0),
+            .values_offset = cache.strip_offset(item.kv_head, 1)};
+  }
   const std::size_t row_bytes = task.cache->row_bytes();
   const std::size_t skipped = item.first_column * row_bytes;
-  kernels::attend({.type = task.cache->type(),
-                   .keys = task.cache->keys(layer, item.kv_head) + skipped,
-                   .values = task.cache->values(layer, item.kv_head) + skipped,
-                   .row_bytes = row_bytes,
-                   .columns = item.columns,
-                   .channels = channels_},
-                  rows);
+  return {.type = task.cache->type(),
+          .keys = task.cache->keys(layer, item.kv_head) + skipped,
+          .values = task.cache->values(layer, item.kv_head) + skipped,
+          .row_bytes = row_bytes,
+          .columns = item.columns,
+          .channels = channels_};
 }
 
 void Attention::fill_rows(const Item& item, const AttentionTask& task, const float* queries,
                           std::size_t layer, std::span<kernels::AttentionRow> rows) {
   const std::size_t stride = round_up(item.columns, 16);
   float* unobserved = unobserved_.data() + ThreadPool::current() * unobserved_stride_;
-  const std::size_t before = task.cache->size(layer) - task.tokens;
+  const std::size_t before = task.size(layer) - task.tokens;
   for (std::size_t r = 0; r < rows.size(); ++r) {
     const std::size_t head = item.kv_head * (config_.heads / config_.kv_heads) + r / item.tokens;
     const std::size_t token = item.first_token + r % item.tokens;

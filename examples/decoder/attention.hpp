@@ -8,6 +8,7 @@
 
 #include "kernels.hpp"
 #include "kv_cache.hpp"
+#include "paged_cache.hpp"
 #include "thread_pool.hpp"
 
 namespace decoder {
@@ -15,13 +16,23 @@ namespace decoder {
 /// The new tokens of one sequence; their keys and values are in the cache already.
 struct AttentionTask {
   const KVCache* cache = nullptr;
-  std::size_t tokens = 0;     ///< the last `tokens` of the layer
-  std::size_t first_row = 0;  ///< row of the first one in the batch's activations
-  bool observed = false;      ///< whether the probabilities are wanted
+  std::size_t tokens = 0;             ///< the last `tokens` of the layer
+  std::size_t first_row = 0;          ///< row of the first one in the batch's activations
+  bool observed = false;              ///< whether the probabilities are wanted
+  const PagedCache* paged = nullptr;  ///< given instead of `cache`
+
+  std::size_t size(std::size_t layer) const noexcept {
+    return paged != nullptr ? paged->size(layer) : cache->size(layer);
+  }
+  std::size_t channels() const noexcept {
+    return paged != nullptr ? paged->channels() : cache->channels();
+  }
 };
 
 /// Splits attention into chunks of the cache that threads work on, and merges what they found.
-/// The chunks depend on the lengths alone, so results do not depend on threads or on the batch.
+/// The chunks depend on the lengths alone, so results do not depend on threads or on the batch;
+/// those of a paged cache not even on how many tokens a step takes, so that a sequence which is
+/// computed again in other steps comes out the same.
 class Attention {
  public:
   Attention(const ModelConfig& config, ThreadPool& pool) : config_(config), pool_(pool) {}
@@ -65,6 +76,8 @@ class Attention {
                    float* out);
   float* probabilities(std::size_t task, std::size_t head, std::size_t token) noexcept;
   void attend(std::size_t layer, const Item& item, const AttentionTask& task, const float* queries);
+  kernels::AttentionChunk chunk(std::size_t layer, const Item& item,
+                                const AttentionTask& task) const;
   void fill_rows(const Item& item, const AttentionTask& task, const float* queries,
                  std::size_t layer, std::span<kernels::AttentionRow> rows);
   void merge(const Merge& merge) noexcept;

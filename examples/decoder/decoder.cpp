@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -24,9 +25,11 @@ constexpr std::size_t rows_per_task = 4;
 
 // New tokens of one sequence, and the first of their rows in the batch's activations.
 struct Slice {
-  Sequence* sequence = nullptr;
+  Sequence* sequence = nullptr;  // null where the cache is paged
   std::span<const std::int32_t> tokens;
   std::size_t first_row = 0;
+  std::size_t position = 0;
+  PagedCache* paged = nullptr;
 };
 
 // One pass without branches, since every token pays for it.
@@ -48,21 +51,33 @@ struct Decoder::State {
   State(const Model& used, unsigned threads)
       : model(used), config(used.config()), pool(threads), attention(config, pool) {}
 
-  std::span<const float> forward(std::span<const Slice> slices, LogitsOf wanted);
+  std::span<const float> forward(std::span<const Slice> slices, LogitsOf wanted,
+                                 const LayerHooks& hooks = {});
   void prepare(std::span<const Slice> slices);
   void make_room(const Slice& slice);
-  void attend(std::size_t index, std::span<const Slice> slices);
-  void observe(std::size_t layer, std::size_t slice, Sequence& sequence);
+  void attend(std::size_t index, std::span<const Slice> slices, const LayerHooks& hooks);
+  void attend_rows(std::size_t index, std::span<const Slice> slices);
+  void observe(std::size_t layer, std::size_t slice, Sequence* sequence);
   void tell(std::size_t layer, const Slice& slice) const;
-  void commit(Sequence& sequence);
+  void commit(const Slice& slice);
   void feed_forward(std::size_t index);
-  std::span<const float> logits(std::size_t first_row);
-  void norm_into_input(const std::vector<float>& weight, std::size_t first_row);
+  std::span<const float> logits(std::span<const Slice> slices, LogitsOf wanted);
   void add_product(const Matrix& matrix);
   void finish_heads(const LayerWeights& layer, std::size_t row);
   void finish_head(const std::vector<float>& norm, std::size_t row, float* head) const;
   void store(std::size_t layer, const Slice& slice);
   void check(std::span<const std::int32_t> tokens) const;
+
+  // The norm of `count` rows: row_of(i) is the i-th of them.
+  template <class RowOf>
+  void norm_into_input(const std::vector<float>& weight, std::size_t count, const RowOf& row_of) {
+    input.resize(count, config.width);
+    for_rows(count, [&](std::size_t i) {
+      kernels::rms_norm(&residual[row_of(i) * config.width], weight.data(), config.width,
+                        config.norm_epsilon, input.row(i));
+      input.quantise(i);
+    });
+  }
 
   template <class Body>
   void for_rows(std::size_t count, const Body& body) {
@@ -90,42 +105,43 @@ struct Decoder::State {
   std::vector<float> added;              // [rows][width]
   std::vector<float> all_logits;
   std::vector<AttentionTask> tasks;
+  std::vector<std::size_t> logit_rows;
   ProductInput input;
 };
 
 // One step: every new token of every slice goes through all layers.
-std::span<const float> Decoder::State::forward(std::span<const Slice> slices, LogitsOf wanted) {
+std::span<const float> Decoder::State::forward(std::span<const Slice> slices, LogitsOf wanted,
+                                               const LayerHooks& hooks) {
   prepare(slices);
   for (const Slice& slice : slices) make_room(slice);
   for (std::size_t layer = 0; layer < config.layers; ++layer) {
-    attend(layer, slices);
-    for (std::size_t i = 0; i < slices.size(); ++i) observe(layer, i, *slices[i].sequence);
+    attend(layer, slices, hooks);
+    for (std::size_t i = 0; i < slices.size(); ++i) observe(layer, i, slices[i].sequence);
     for (const Slice& slice : slices) tell(layer, slice);
     feed_forward(layer);
   }
-  for (const Slice& slice : slices) {
-    commit(*slice.sequence);
-    slice.sequence->position += slice.tokens.size();
-  }
-  return logits(wanted == LogitsOf::all ? 0 : rows - 1);
+  for (const Slice& slice : slices) commit(slice);
+  return logits(slices, wanted);
 }
 
 void Decoder::State::make_room(const Slice& slice) {
+  if (slice.sequence == nullptr || !slice.sequence->pruner) return;
   Sequence& sequence = *slice.sequence;
-  if (!sequence.pruner) return;
   const TimeInto watch(timings.make_room);
   sequence.pruner.make_room(sequence.cache, slice.tokens.size(), sequence.on_round);
 }
 
-void Decoder::State::attend(std::size_t index, std::span<const Slice> slices) {
+void Decoder::State::attend(std::size_t index, std::span<const Slice> slices,
+                            const LayerHooks& hooks) {
   const LayerWeights& layer = model.layer(index);
-  norm_into_input(layer.attention_norm, 0);
+  norm_into_input(layer.attention_norm, rows, std::identity());
   multiply(
       pool, input,
       {{&layer.query, queries.data()}, {&layer.key, keys.data()}, {&layer.value, values.data()}});
   for_rows(rows, [&](std::size_t row) { finish_heads(layer, row); });
-  for (const Slice& slice : slices) store(index, slice);
-  attention.run(index, tasks, attention_queries.data(), attended.data());
+  if (hooks.before) hooks.before(index);
+  attend_rows(index, slices);
+  if (hooks.after) hooks.after(index);
   const std::size_t width = std::size_t{config.heads} * config.head_dim;
   input.resize(rows, width);
   for_rows(rows, [&](std::size_t row) {
@@ -135,15 +151,21 @@ void Decoder::State::attend(std::size_t index, std::span<const Slice> slices) {
   add_product(layer.attention_output);
 }
 
-void Decoder::State::observe(std::size_t layer, std::size_t slice, Sequence& sequence) {
-  if (!sequence.pruner) return;
+void Decoder::State::attend_rows(std::size_t index, std::span<const Slice> slices) {
+  const TimeInto watch(timings.attention);
+  for (const Slice& slice : slices) store(index, slice);
+  attention.run(index, tasks, attention_queries.data(), attended.data());
+}
+
+void Decoder::State::observe(std::size_t layer, std::size_t slice, Sequence* sequence) {
+  if (sequence == nullptr || !sequence->pruner) return;
   const TimeInto watch(timings.observe);
   const std::size_t first = tasks[slice].first_row * config.heads * config.head_dim;
-  sequence.pruner.observe(layer, attention.observed(slice), &queries[first], config.head_dim);
+  sequence->pruner.observe(layer, attention.observed(slice), &queries[first], config.head_dim);
 }
 
 void Decoder::State::tell(std::size_t layer, const Slice& slice) const {
-  if (!slice.sequence->on_layer) return;
+  if (slice.sequence == nullptr || !slice.sequence->on_layer) return;
   const std::size_t heads = slice.first_row * config.heads;
   const std::size_t kv_heads = slice.first_row * config.kv_heads;
   slice.sequence->on_layer({.layer = layer,
@@ -154,15 +176,17 @@ void Decoder::State::tell(std::size_t layer, const Slice& slice) const {
                             .lse = &attention.lse()[heads]});
 }
 
-void Decoder::State::commit(Sequence& sequence) {
-  if (!sequence.pruner) return;
+void Decoder::State::commit(const Slice& slice) {
+  if (slice.sequence == nullptr) return;
+  slice.sequence->position += slice.tokens.size();
+  if (!slice.sequence->pruner) return;
   const TimeInto watch(timings.commit);
-  sequence.pruner.commit();
+  slice.sequence->pruner.commit();
 }
 
 void Decoder::State::feed_forward(std::size_t index) {
   const LayerWeights& layer = model.layer(index);
-  norm_into_input(layer.feed_forward_norm, 0);
+  norm_into_input(layer.feed_forward_norm, rows, std::identity());
   multiply(pool, input, {{&layer.gate, gates.data()}, {&layer.up, ups.data()}});
   input.resize(rows, config.feed_forward);
   for_rows(rows, [&](std::size_t row) {
@@ -174,21 +198,21 @@ void Decoder::State::feed_forward(std::size_t index) {
   add_product(layer.down);
 }
 
-std::span<const float> Decoder::State::logits(std::size_t first_row) {
-  norm_into_input(model.output_norm(), first_row);
-  all_logits.resize((rows - first_row) * config.vocabulary);
+std::span<const float> Decoder::State::logits(std::span<const Slice> slices, LogitsOf wanted) {
+  const TimeInto watch(timings.logits);
+  logit_rows.clear();
+  for (const Slice& slice : slices) {
+    const std::size_t last = slice.first_row + slice.tokens.size() - 1;
+    for (std::size_t row = wanted == LogitsOf::all ? slice.first_row : last; row <= last; ++row) {
+      logit_rows.push_back(row);
+    }
+  }
+  norm_into_input(model.output_norm(), logit_rows.size(),
+                  [&](std::size_t i) { return logit_rows[i]; });
+  all_logits.resize(logit_rows.size() * config.vocabulary);
   multiply(pool, input, {{&model.output(), all_logits.data()}});
   check_logits(all_logits);
   return all_logits;
-}
-
-void Decoder::State::norm_into_input(const std::vector<float>& weight, std::size_t first_row) {
-  input.resize(rows - first_row, config.width);
-  for_rows(rows - first_row, [&](std::size_t row) {
-    kernels::rms_norm(&residual[(first_row + row) * config.width], weight.data(), config.width,
-                      config.norm_epsilon, input.row(row));
-    input.quantise(row);
-  });
 }
 
 void Decoder::State::add_product(const Matrix& matrix) {
@@ -225,13 +249,18 @@ void Decoder::State::finish_head(const std::vector<float>& norm, std::size_t row
 // Appends the slice's keys and values to its cache.
 void Decoder::State::store(std::size_t layer, const Slice& slice) {
   const std::size_t first = slice.first_row * config.kv_heads * config.head_dim;
-  slice.sequence->cache.append(layer, slice.tokens.size(), &keys[first], &values[first]);
+  if (slice.paged != nullptr) {
+    slice.paged->append(layer, slice.tokens.size(), &keys[first], &values[first]);
+  } else {
+    slice.sequence->cache.append(layer, slice.tokens.size(), &keys[first], &values[first]);
+  }
 }
 
 // Embeddings, angles and scratch memory for a step.
 void Decoder::State::prepare(std::span<const Slice> slices) {
   rows = slices.back().first_row + slices.back().tokens.size();
-  channels = slices[0].sequence->cache.channels();
+  const Slice& any = slices.front();
+  channels = any.paged != nullptr ? any.paged->channels() : any.sequence->cache.channels();
   residual.resize(rows * config.width);
   added.resize(rows * config.width);
   queries.resize(rows * config.heads * config.head_dim);
@@ -244,12 +273,14 @@ void Decoder::State::prepare(std::span<const Slice> slices) {
   tasks.clear();
   std::vector<std::size_t> positions;
   for (const Slice& slice : slices) {
-    const bool is_observed = static_cast<bool>(slice.sequence->pruner);
-    tasks.push_back({&slice.sequence->cache, slice.tokens.size(), slice.first_row, is_observed});
+    const Sequence* sequence = slice.sequence;
+    const bool is_observed = sequence != nullptr && sequence->pruner;
+    tasks.push_back({sequence != nullptr ? &sequence->cache : nullptr, slice.tokens.size(),
+                     slice.first_row, is_observed, slice.paged});
     for (std::size_t i = 0; i < slice.tokens.size(); ++i) {
       model.embed(static_cast<std::size_t>(slice.tokens[i]),
                   &residual[(slice.first_row + i) * config.width]);
-      positions.push_back(slice.sequence->position + i);
+      positions.push_back(slice.position + i);
     }
   }
   rope.set_positions(model.rope_frequencies(), positions);
@@ -270,6 +301,8 @@ Timings& Timings::operator+=(const Timings& more) noexcept {
   make_room += more.make_room;
   observe += more.observe;
   commit += more.commit;
+  attention += more.attention;
+  logits += more.logits;
   return *this;
 }
 
@@ -287,7 +320,7 @@ std::span<const float> Decoder::prefill(Sequence& sequence, std::span<const std:
   const std::size_t chunk = sequence.pruner.chunk_tokens();
   for (std::size_t first = 0; first < tokens.size(); first += chunk) {
     const std::size_t count = std::min(chunk, tokens.size() - first);
-    const Slice slice{&sequence, tokens.subspan(first, count), 0};
+    const Slice slice{&sequence, tokens.subspan(first, count), 0, sequence.position};
     out = state_->forward({&slice, 1}, logits);
     if (logits == LogitsOf::all && tokens.size() > chunk) {
       all.reserve(tokens.size() * vocabulary);
@@ -306,7 +339,7 @@ std::span<const float> Decoder::step(std::span<Sequence* const> batch,
   const TimeInto watch(state_->timings.total);
   std::vector<Slice> slices;
   for (std::size_t i = 0; i < batch.size(); ++i) {
-    slices.push_back({batch[i], tokens.subspan(i, 1), i});
+    slices.push_back({batch[i], tokens.subspan(i, 1), i, batch[i]->position});
   }
   return state_->forward(slices, LogitsOf::all);
 }
@@ -314,6 +347,18 @@ std::span<const float> Decoder::step(std::span<Sequence* const> batch,
 std::span<const float> Decoder::step(Sequence& sequence, std::int32_t token) {
   Sequence* const batch[] = {&sequence};
   return step(batch, {&token, 1});
+}
+
+std::span<const float> Decoder::step(std::span<const PagedPart> parts, const LayerHooks& hooks) {
+  const TimeInto watch(state_->timings.total);
+  std::vector<Slice> slices;
+  std::size_t row = 0;
+  for (const PagedPart& part : parts) {
+    state_->check(part.tokens);
+    slices.push_back({nullptr, part.tokens, row, part.position, part.cache});
+    row += part.tokens.size();
+  }
+  return state_->forward(slices, LogitsOf::last, hooks);
 }
 
 unsigned Decoder::threads() const noexcept { return state_->pool.threads(); }

@@ -9,6 +9,7 @@
 
 #include "kv_cache.hpp"
 #include "model.hpp"
+#include "paged_cache.hpp"
 #include "pruners.hpp"
 
 namespace decoder {
@@ -43,7 +44,21 @@ struct Sequence {
           .position = sequence.position};
 }
 
-/// Which tokens' logits prefill returns.
+/// New tokens of one sequence whose cache lies in blocks; their places are given when the layer is
+/// computed.
+struct PagedPart {
+  PagedCache* cache = nullptr;
+  std::span<const std::int32_t> tokens;  ///< one or more
+  std::size_t position = 0;              ///< of the first of them
+};
+
+/// Called around the attention of each layer of a step, once for all sequences; may be empty.
+struct LayerHooks {
+  std::function<void(std::size_t)> before;  ///< the blocks of the layer are needed from here on
+  std::function<void(std::size_t)> after;   ///< and were read and written
+};
+
+/// Which tokens' logits a step returns: of each sequence the last, or all.
 enum class LogitsOf { last, all };
 
 /// Seconds spent since the last reset.
@@ -52,6 +67,8 @@ struct Timings {
   double make_room = 0;  ///< in lethe: planning and moving
   double observe = 0;    ///< in lethe: recording attention
   double commit = 0;     ///< in lethe: end of step
+  double attention = 0;  ///< in attention alone, without the products around it
+  double logits = 0;     ///< in the last norm and the output matrix
 
   double pruner() const noexcept { return make_room + observe + commit; }
   Timings& operator+=(const Timings& more) noexcept;
@@ -83,6 +100,12 @@ class Decoder {
   /// Appends one token to one sequence.
   /// @return [vocabulary] logits, valid until the next call
   std::span<const float> step(Sequence& sequence, std::int32_t token);
+
+  /// Appends tokens to sequences with paged caches, prompts and single tokens alike, in one step.
+  /// @param parts sequences, all different
+  /// @return [parts][vocabulary] logits of each part's last token, valid until the next call
+  /// @throws Error for a token outside the vocabulary
+  std::span<const float> step(std::span<const PagedPart> parts, const LayerHooks& hooks);
 
   /// Returns the number of threads that compute, the caller's included.
   [[nodiscard]] unsigned threads() const noexcept;

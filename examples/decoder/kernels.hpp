@@ -81,6 +81,11 @@ struct AttentionChunk {
   std::size_t row_bytes = 0;
   std::size_t columns = 0;
   std::size_t channels = 0;  ///< of a row: a multiple of 32, at most max_head_dim
+  /// Where the rows lie in blocks instead: the first begins with the chunk's first row.
+  std::span<const std::byte* const> blocks{};
+  std::size_t block_rows = 0;   ///< of each block: a multiple of 16
+  std::size_t keys_offset = 0;  ///< bytes from a block's begin to the head's keys
+  std::size_t values_offset = 0;
 };
 
 /// Attends from every row to one chunk; keys and values are read once.

@@ -51,12 +51,20 @@ HWY_INLINE VF load_channels(const std::byte* row, std::size_t channels, std::siz
   }
 }
 
+// Where the rows of a tile begin: a block holds whole tiles.
+HWY_INLINE const std::byte* tile_at(const AttentionChunk& chunk, const std::byte* strip,
+                                    std::size_t offset, std::size_t first) {
+  if (chunk.blocks.empty()) return strip + first * chunk.row_bytes;
+  return chunk.blocks[first / chunk.block_rows] + offset +
+         first % chunk.block_rows * chunk.row_bytes;
+}
+
 // Widens `rows` stored rows.
 template <CacheType Type>
-HWY_INLINE void load_tile(const AttentionChunk& chunk, const std::byte* data, std::size_t first,
-                          std::size_t rows, float* tile) {
+HWY_INLINE void load_tile(const AttentionChunk& chunk, const std::byte* data, std::size_t rows,
+                          float* tile) {
   for (std::size_t r = 0; r < rows; ++r) {
-    const std::byte* row = data + (first + r) * chunk.row_bytes;
+    const std::byte* row = data + r * chunk.row_bytes;
     hwy::Prefetch(row + ahead);
     hwy::Prefetch(row + ahead + 64);
     for (std::size_t i = 0; i < chunk.channels; i += hn::Lanes(DF())) {
@@ -132,7 +140,8 @@ void score(const AttentionChunk& chunk, std::span<AttentionRow> rows) {
   HWY_ALIGN float tile[key_tile * max_head_dim] = {};
   for (std::size_t column = 0; column < chunk.columns; column += key_tile) {
     const std::size_t count = std::min(key_tile, chunk.columns - column);
-    load_tile<Type>(chunk, chunk.keys, column, count, tile);
+    const std::byte* keys = tile_at(chunk, chunk.keys, chunk.keys_offset, column);
+    load_tile<Type>(chunk, keys, count, tile);
     dot_rows<most_dot_rows>(tile, chunk.channels, rows, column);
   }
 }
@@ -220,7 +229,8 @@ void weigh(const AttentionChunk& chunk, std::span<AttentionRow> rows) {
   for (AttentionRow& row : rows) std::fill_n(row.output, chunk.channels, 0.0f);
   for (std::size_t column = 0; column < chunk.columns; column += value_tile) {
     const std::size_t count = std::min(value_tile, chunk.columns - column);
-    load_tile<Type>(chunk, chunk.values, column, count, tile);
+    const std::byte* values = tile_at(chunk, chunk.values, chunk.values_offset, column);
+    load_tile<Type>(chunk, values, count, tile);
     weigh_rows<4>(tile, count, chunk.channels, rows, column);
   }
 }
