@@ -1,6 +1,7 @@
 #pragma once
 
 #include "options.hpp"
+#include "run_options.hpp"
 
 namespace serving {
 
@@ -18,5 +19,9 @@ int fit(const FitOptions& options);
 
 /// Serves a trace under several policies at several rates: tables, a page, JSON.
 int compare(const CompareOptions& options);
+
+/// Serves a queue of prompts with the decoder, and simulates the same run. Returns 1 when policies
+/// generate other tokens than the first of them.
+int run(const RunOptions& options);
 
 }  // namespace serving

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 namespace serving {
 namespace {
@@ -32,9 +33,11 @@ layerkv::LayerwiseConfig layerwise_config(const LayeredSettings& settings) {
 
 }  // namespace
 
-LayeredScheduler::LayeredScheduler(const LayeredSettings& settings, RunResults& results)
+LayeredScheduler::LayeredScheduler(const LayeredSettings& settings, RunResults& results,
+                                   Carrier carrier)
     : settings_(settings),
       results_(results),
+      carrier_(std::move(carrier)),
       tables_(tables_config(settings)),
       layerwise_(layerwise_config(settings)),
       whole_({.shape = settings.shape, .chunk = settings.engine.batch_tokens}),
@@ -119,17 +122,29 @@ void LayeredScheduler::schedule(double now, std::vector<StepItem>& items) {
 }
 
 void LayeredScheduler::end_moves(double now) {
-  const auto is_over = [now](const Move& move) { return move.end <= now; };
-  for (const Move& move : moves_) {
-    if (!is_over(move)) continue;
+  std::erase_if(moves_, [&](const Move& move) {
+    const MoveState found = state(move, now);
+    if (found != MoveState::under_way) end_move(move, found == MoveState::there);
+    return found != MoveState::under_way;
+  });
+}
+
+MoveState LayeredScheduler::state(const Move& move, double now) const {
+  if (carrier_.state) return carrier_.state(move.id);
+  return move.end <= now ? MoveState::there : MoveState::under_way;
+}
+
+void LayeredScheduler::end_move(const Move& move, bool is_there) {
+  if (is_there)
     tables_.finish_migration(move.id);
-    if (move.slot == layerkv::no_id) continue;
-    LayeredLive& request = lives_[move.slot];
-    request.on_host[move.layer] = move.to_host;
-    request.host_layers += move.to_host ? 1 : std::size_t{0} - 1;
-    --(move.to_host ? request.moving_out : request.moving_in);
-  }
-  std::erase_if(moves_, is_over);
+  else
+    tables_.cancel_migration(move.id);
+  if (move.slot == layerkv::no_id) return;
+  LayeredLive& request = lives_[move.slot];
+  --(move.to_host ? request.moving_out : request.moving_in);
+  if (!is_there) return;
+  request.on_host[move.layer] = move.to_host;
+  request.host_layers += move.to_host ? 1 : std::size_t{0} - 1;
 }
 
 layerkv::LowestPoint LayeredScheduler::forecast() {
@@ -209,6 +224,7 @@ bool LayeredScheduler::move_one(double now, std::uint32_t slot, bool to_host) {
       tables_.begin_migration(request.live.id, *layer, to_host ? Tier::host : Tier::device);
   if (!id) return false;
   const auto work = layerkv::copy_of(settings_.shape, 1, bounded(*layer, request.room));
+  if (carrier_.begin) carrier_.begin(*id, request.live.id, *layer, request.live.computed, to_host);
   LinkWay& way = to_host ? out_ : in_;
   const double end = way.copy(now, settings_.costs.copy.seconds(work));
   results_.link_bytes += static_cast<double>(work.bytes);

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <lethe/layerkv/admission.hpp>
 #include <lethe/layerkv/block_tables.hpp>
 #include <lethe/layerkv/forecast.hpp>
@@ -31,13 +32,27 @@ struct LayeredLive {
   double first = -1;  ///< when its first token came
 };
 
+/// What has become of a layer on its way.
+enum class MoveState { under_way, there, failed };
+
+/// Carries layers from tier to tier in reality. Without functions nothing is copied, and a layer is
+/// there when the model of the link says so.
+struct Carrier {
+  /// Begins the copies of a migration: of a layer of a request that has computed so many tokens.
+  std::function<void(lethe::layerkv::MigrationId, lethe::layerkv::RequestId, std::size_t layer,
+                     std::size_t tokens, bool to_host)>
+      begin;
+  /// Asked of each until it is no longer under way.
+  std::function<MoveState(lethe::layerkv::MigrationId)> state;
+};
+
 /// Decides what each step computes, with the library's layer-wise allocation, admission, placement
 /// and forecast; the rules are otherwise Scheduler's. A prompt takes all of its blocks when it is
 /// admitted. When a running request lacks a block it waits for layers that are on their way to the
 /// host, and where there are none, the one admitted last is preempted.
 class LayeredScheduler {
  public:
-  LayeredScheduler(const LayeredSettings& settings, RunResults& results);
+  LayeredScheduler(const LayeredSettings& settings, RunResults& results, Carrier carrier = {});
 
   void arrive(std::uint32_t index, const Request& request);
   void schedule(double now, std::vector<StepItem>& items);
@@ -56,11 +71,16 @@ class LayeredScheduler {
   double device_share() const;
   double host_share() const;
   const lethe::layerkv::BlockTables& tables() const { return tables_; }
+  /// A request by the slot of its items.
+  const Live& live(std::uint32_t slot) const { return lives_[slot].live; }
+  /// Takes note of layers that have come to where they go; one whose copy failed stays where it
+  /// was.
+  void end_moves(double now);
 
  private:
   /// A layer on its way.
   struct Move {
-    double end;
+    double end;  ///< by the model of the link
     lethe::layerkv::MigrationId id;
     std::uint32_t slot;
     std::uint32_t layer;
@@ -69,7 +89,8 @@ class LayeredScheduler {
 
   std::size_t layers() const { return settings_.shape.layers; }
   std::uint32_t bounded(std::size_t layer, std::size_t tokens) const;
-  void end_moves(double now);
+  MoveState state(const Move& move, double now) const;
+  void end_move(const Move& move, bool is_there);
   void rebalance(double now);
   lethe::layerkv::LowestPoint forecast();
   lethe::layerkv::MovableRequest movable(const LayeredLive& request) const;
@@ -97,6 +118,7 @@ class LayeredScheduler {
 
   LayeredSettings settings_;
   RunResults& results_;
+  Carrier carrier_;
   lethe::layerkv::BlockTables tables_;
   lethe::layerkv::LayerwiseAdmission layerwise_;
   lethe::layerkv::WholeRequestAdmission whole_;

@@ -11,6 +11,7 @@ struct Settings {
   serving::FitOptions fit;
   serving::SimulateOptions simulate;
   serving::CompareOptions compare;
+  serving::RunOptions run;
 };
 
 void add_commands(CLI::App& app, Settings& settings, int& status) {
@@ -22,6 +23,8 @@ void add_commands(CLI::App& app, Settings& settings, int& status) {
               settings.simulate, &serving::simulate, status);
   add_command(app, "compare", "One trace under several policies at several rates; tables, a page",
               settings.compare, &serving::compare, status);
+  add_command(app, "run", "Serve real prompts with the CPU decoder: measured against simulated",
+              settings.run, &serving::run, status);
 }
 
 }  // namespace

@@ -47,6 +47,11 @@ class Scheduler {
   double context(std::uint32_t, double tokens) const { return tokens; }
   /// Whether a request could ever be served.
   bool fits(const Request& request) const;
+  /// A request by the slot of its items.
+  const Live& live(std::uint32_t slot) const { return lives_[slot]; }
+  const lethe::layerkv::BlockTables& tables() const { return memory_.tables(); }
+  /// Takes note of copies that have ended: there are none.
+  void end_moves(double) {}
   double device_share() const;
   double host_share() const { return 0; }
   std::size_t running() const { return running_.size(); }

@@ -1,0 +1,126 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <functional>
+#include <lethe/layerkv/copier.hpp>
+#include <stdexcept>
+
+#include "block_memory.hpp"
+#include "engine.hpp"
+#include "layered_scheduler.hpp"
+#include "memory.hpp"
+#include "real_loop.hpp"
+#include "workbench.hpp"
+
+namespace serving {
+
+/// What a queue is served with. Blocks of all layers.
+struct RealSettings {
+  EngineSettings engine;
+  std::size_t device_blocks = 0;
+  std::size_t host_blocks = 0;  ///< 0: whole requests on the device, as vLLM has them
+  double each_token = 0.2;      ///< the TPOT that admission keeps to
+  bool minds_slack = true;      ///< as LayeredSettings
+  lethe::layerkv::Costs costs;  ///< what the scheduler of layers reckons with
+
+  bool is_layerwise() const { return host_blocks > 0; }
+};
+
+/// The same settings for the scheduler of layers.
+LayeredSettings layered_settings(const Profile& profile, const RealSettings& settings);
+
+/// The steps of an engine that allocates whole requests, or layers, simulated.
+RunResults simulate_run(const Trace& trace, const Profile& profile, const RealSettings& settings);
+
+namespace detail {
+
+template <class Policy, class Runner>
+void serve_all(const Trace& trace, Policy& policy, Runner& runner, RunClock& clock,
+               RunResults& results, Texts& texts, const RunHooks& hooks) {
+  RealLoop<Policy, Runner>(trace, policy, runner, clock, results, texts).run(hooks);
+  using lethe::layerkv::Tier;
+  const lethe::layerkv::BlockTables& tables = policy.tables();
+  tables.check();
+  if (tables.free_blocks(Tier::device) != tables.config().device_blocks ||
+      tables.free_blocks(Tier::host) != tables.config().host_blocks)
+    throw std::logic_error("a run has lost blocks");
+}
+
+inline std::size_t longest_of(const Trace& trace) {
+  std::size_t longest = 1;
+  for (const Request& request : trace.requests)
+    longest = std::max<std::size_t>(longest, request.input + request.output);
+  return longest;
+}
+
+/// Blocks of one layer that a step may fetch, or send.
+inline std::size_t step_blocks(const lethe::layerkv::BlockTablesConfig& tables) {
+  return tables.requests * tables.request_blocks;
+}
+
+template <class Copier>
+void serve_whole(decoder::Workbench& bench, const Trace& trace, const Profile& profile,
+                 const RealSettings& settings, Copier& copier, RunResults& results, Texts& texts,
+                 const RunHooks& hooks) {
+  const decoder::PagedCache empty(bench.model.config(), bench.cache_type,
+                                  settings.engine.block_tokens);
+  Memory tables(trace, settings.engine, settings.device_blocks, longest_of(trace));
+  Scheduler scheduler(settings.engine, tables, results);
+  BlockMemory memory({empty.block_bytes(), empty.block_tokens(), empty.layers(), true},
+                     scheduler.tables().config());
+  RunClock clock;
+  RealLink<Copier> link({.bytes_per_second = profile.link_bytes, .step_blocks = 1}, memory, copier,
+                        clock);
+  StepRunner<RealLink<Copier>> runner(bench.decoder, empty, bench.tokenizer.size(), memory, link);
+  serve_all(trace, scheduler, runner, clock, results, texts, hooks);
+}
+
+template <class Copier>
+void serve_layers(decoder::Workbench& bench, const Trace& trace, const Profile& profile,
+                  const RealSettings& settings, Copier& copier, RunResults& results, Texts& texts,
+                  const RunHooks& hooks) {
+  const decoder::PagedCache empty(bench.model.config(), bench.cache_type,
+                                  settings.engine.block_tokens);
+  LayeredSettings layered = layered_settings(profile, settings);
+  layered.longest = longest_of(trace);
+  RealLink<Copier>* carries = nullptr;
+  LayeredScheduler scheduler(
+      layered, results,
+      {.begin =
+           [&](auto id, auto request, std::size_t layer, std::size_t tokens, bool to_host) {
+             carries->begin_move(scheduler.tables(), id, request, layer, tokens, to_host);
+           },
+       .state = [&](auto id) { return carries->state(id); }});
+  const lethe::layerkv::BlockTablesConfig& tables = scheduler.tables().config();
+  BlockMemory memory({empty.block_bytes(), empty.block_tokens(), empty.layers(), false}, tables);
+  RunClock clock;
+  RealLink<Copier> link({profile.link_bytes, step_blocks(tables), tables.migrations}, memory,
+                        copier, clock);
+  carries = &link;
+  StepRunner<RealLink<Copier>> runner(bench.decoder, empty, bench.tokenizer.size(), memory, link);
+  serve_all(trace, scheduler, runner, clock, results, texts, hooks);
+}
+
+}  // namespace detail
+
+/// Serves a queue with the decoder, on the wall's clock; throws std::logic_error when a block is
+/// lost.
+///
+/// @param profile  the model's shape and the link's speed; its step times are not looked at
+/// @param copier   carries what moves between the pools
+/// @param texts    the prompts; what is generated is appended
+template <lethe::layerkv::Copier Copier>
+RunResults serve_really(decoder::Workbench& bench, const Trace& trace, const Profile& profile,
+                        const RealSettings& settings, Copier& copier, Texts& texts,
+                        const RunHooks& hooks = {}) {
+  RunResults results;
+  results.requests.resize(trace.requests.size());
+  if (settings.is_layerwise())
+    detail::serve_layers(bench, trace, profile, settings, copier, results, texts, hooks);
+  else
+    detail::serve_whole(bench, trace, profile, settings, copier, results, texts, hooks);
+  return results;
+}
+
+}  // namespace serving

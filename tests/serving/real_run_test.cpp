@@ -1,0 +1,155 @@
+#include <algorithm>
+#include <cstdint>
+#include <lethe/layerkv/thread_copier.hpp>
+#include <optional>
+#include <random>
+#include <span>
+#include <vector>
+
+#include "catch.hpp"
+#include "machine.hpp"
+#include "prompt_queue.hpp"
+#include "real_run.hpp"
+
+using namespace serving;
+namespace layerkv = lethe::layerkv;
+
+namespace {
+
+/// Copies at once, now and then falsely or not at all.
+class FailingCopier {
+ public:
+  explicit FailingCopier(unsigned in_a_thousand) : share_(in_a_thousand) {}
+
+  std::optional<layerkv::CopyTicket> submit(std::span<const layerkv::ByteCopy> batch,
+                                            layerkv::Route) noexcept {
+    if (random_() % 5 == 0) return std::nullopt;
+    has_failed_ = random_() % 1000 < share_;
+    failures += has_failed_ ? 1 : 0;
+    for (const layerkv::ByteCopy& copy : batch) {
+      if (has_failed_)
+        std::fill_n(copy.target, copy.bytes, std::byte{0x7F});
+      else
+        std::copy_n(copy.source, copy.bytes, copy.target);
+    }
+    states_.push_back(has_failed_);
+    return states_.size() - 1;
+  }
+  layerkv::CopyState poll(layerkv::CopyTicket ticket) noexcept { return wait(ticket); }
+  layerkv::CopyState wait(layerkv::CopyTicket ticket) noexcept {
+    return states_[ticket] ? layerkv::CopyState::failed : layerkv::CopyState::done;
+  }
+
+  std::size_t failures = 0;
+
+ private:
+  unsigned share_;
+  std::mt19937 random_{11};
+  bool has_failed_ = false;
+  std::vector<bool> states_;
+};
+static_assert(layerkv::Copier<FailingCopier>);
+
+/// A queue that arrives faster than it can be served.
+PromptQueue queue_of(const decoder::Workbench& bench, std::uint64_t seed) {
+  return make_queue(bench, "",
+                    {.requests = 10,
+                     .rate = 2000,
+                     .shortest_input = 20,
+                     .longest_input = 150,
+                     .shortest_output = 5,
+                     .longest_output = 40,
+                     .seed = seed});
+}
+
+RealSettings settings_of(std::size_t blocks, std::size_t host_blocks) {
+  RealSettings settings;
+  settings.device_blocks = blocks;
+  settings.host_blocks = host_blocks;
+  settings.engine = {.batch_tokens = 100,
+                     .sequences = 6,
+                     .has_prefix_cache = false,
+                     .schedules_ahead = false};
+  settings.minds_slack = false;
+  settings.costs = {.prefill = {1e-4, 1e-5, 1e-9},
+                    .decode = {1e-4, 1e-5, 1e-9},
+                    .copy = {.per_copy = 0, .per_fragment = 0, .per_byte = 1e-9}};
+  return settings;
+}
+
+/// The embedded model's shape; its step times are looked at by no test.
+Profile profile_of(const decoder::Workbench& bench, double link_bytes) {
+  Profile profile = test::machine(0);
+  profile.model.layers = bench.model.config().layers;
+  profile.model.kv_heads = bench.model.config().kv_heads;
+  profile.model.head_width =
+      decoder::PagedCache(bench.model.config(), bench.cache_type, 16).channels();
+  profile.link_bytes = link_bytes;
+  return profile;
+}
+
+template <class Copier>
+RunResults serve(decoder::Workbench& bench, const PromptQueue& queue, const RealSettings& settings,
+                 Copier& copier, Texts& texts) {
+  texts = queue.prompts;
+  return serve_really(bench, queue.trace, profile_of(bench, 2e8), settings, copier, texts);
+}
+
+Texts unlimited(decoder::Workbench& bench, const PromptQueue& queue) {
+  layerkv::ThreadCopier copier({.threads = 1});
+  Texts texts;
+  const RunResults results = serve(bench, queue, settings_of(200, 0), copier, texts);
+  CHECK(results.preemptions == 0);
+  return texts;
+}
+
+}  // namespace
+
+TEST_CASE("too few blocks, and layers on the host, change no token") {
+  decoder::Workbench bench({.file = {}, .threads = 1});
+  for (const std::uint64_t seed : {1u, 2u, 3u}) {
+    INFO("seed " << seed);
+    const PromptQueue queue = queue_of(bench, seed);
+    const Texts expected = unlimited(bench, queue);
+    for (std::size_t i = 0; i < expected.size(); ++i)
+      REQUIRE(expected[i].size() == queue.prompts[i].size() + queue.trace.requests[i].output);
+    layerkv::ThreadCopier copier({.threads = 2, .batches = 128, .batch_copies = 1024});
+    Texts texts;
+    const RunResults whole = serve(bench, queue, settings_of(14, 0), copier, texts);
+    CHECK(whole.preemptions > 0);
+    CHECK(texts == expected);
+    const RunResults layered = serve(bench, queue, settings_of(14, 60), copier, texts);
+    CHECK(layered.link_bytes > 0);
+    CHECK(texts == expected);
+  }
+}
+
+TEST_CASE("copies that fail lose no request, no token and no block") {
+  decoder::Workbench bench({.file = {}, .threads = 1});
+  const PromptQueue queue = queue_of(bench, 5);
+  const Texts expected = unlimited(bench, queue);
+  FailingCopier copier(400);
+  Texts texts;
+  const RunResults results = serve(bench, queue, settings_of(14, 60), copier, texts);
+  CHECK(copier.failures > 20);
+  CHECK(texts == expected);
+  for (const Served& served : results.requests) CHECK(served.end >= served.first);
+}
+
+TEST_CASE("a request larger than the device is refused, and the others are served") {
+  decoder::Workbench bench({.file = {}, .threads = 1});
+  const PromptQueue queue = queue_of(bench, 1);
+  layerkv::ThreadCopier copier({.threads = 1, .batches = 128, .batch_copies = 1024});
+  for (const std::size_t host_blocks : {0u, 60u}) {
+    Texts texts;
+    const RunResults results = serve(bench, queue, settings_of(8, host_blocks), copier, texts);
+    std::size_t refused = 0;
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+      const bool fits = (queue.trace.requests[i].input + queue.trace.requests[i].output + 15) / 16 <= 8;
+      CHECK(results.requests[i].is_refused == !fits);
+      CHECK((texts[i].size() > queue.prompts[i].size()) == fits);
+      refused += fits ? 0 : 1;
+    }
+    CHECK(refused > 0);
+  }
+}
