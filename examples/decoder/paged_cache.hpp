@@ -10,8 +10,8 @@
 
 namespace decoder {
 
-/// Keys and values of one sequence, a list of blocks a layer. It owns no memory: who does may move a
-/// layer between steps, and within a step until the layer is computed.
+/// Keys and values of one sequence, a list of blocks a layer. It owns no memory: who does may move
+/// a layer between steps, and within a step until the layer is computed.
 ///
 /// A block holds block_tokens tokens of one layer: for each KV head a strip of keys, then one of
 /// values.

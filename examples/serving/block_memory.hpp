@@ -8,17 +8,19 @@ namespace serving {
 
 /// How the blocks of a run lie in memory.
 struct BlockShape {
-  std::size_t bytes = 0;            ///< of block_tokens tokens of one layer
-  std::size_t tokens = 16;          ///< of a block
-  std::size_t layers = 1;           ///< of the model
-  bool is_of_all_layers = false;    ///< a block of the tables stands for one of each layer
+  std::size_t bytes = 0;          ///< of block_tokens tokens of one layer
+  std::size_t tokens = 16;        ///< of a block
+  std::size_t layers = 1;         ///< of the model
+  bool is_of_all_layers = false;  ///< a block of the tables stands for one of each layer
 };
 
 /// The memory of both pools; the device's is as much the machine's as the host's.
 class BlockMemory {
  public:
   BlockMemory(const BlockShape& shape, const lethe::layerkv::BlockTablesConfig& tables)
-      : shape_(shape), device_(pool_bytes(tables.device_blocks)), host_(pool_bytes(tables.host_blocks)) {}
+      : shape_(shape),
+        device_(pool_bytes(tables.device_blocks)),
+        host_(pool_bytes(tables.host_blocks)) {}
 
   const BlockShape& shape() const { return shape_; }
   /// Where the table of a layer is kept.

@@ -7,6 +7,7 @@
 #include <map>
 #include <numeric>
 #include <random>
+#include <stdexcept>
 #include <utility>
 
 namespace serving {
@@ -15,6 +16,9 @@ namespace {
 namespace layerkv = lethe::layerkv;
 
 using Link = RealLink<layerkv::ThreadCopier>;
+
+/// Seconds of calibration over which the machine's speed is looked at: a few steps of each size.
+constexpr double stretch = 3;
 
 layerkv::BlockTablesConfig tables_config(const CalibrationSettings& settings) {
   const std::size_t longest = std::max(settings.tokens, settings.context + 1);
@@ -41,11 +45,12 @@ double mean(const std::vector<double>& values) {
 /// Long and short ones mixed, so that a part of the cycle is a fair share of it.
 std::vector<StepSample> kinds_of_steps(const CalibrationSettings& settings) {
   std::vector<StepSample> kinds;
-  for (const std::size_t tokens : doubling(16, settings.tokens)) kinds.push_back({tokens, 1, 0, {}});
+  for (const std::size_t tokens : doubling(16, settings.tokens))
+    kinds.push_back({tokens, 1, 0, {}, 0});
   for (const std::size_t sequences : doubling(1, settings.sequences))
     for (const std::size_t share : {8, 2, 1})
       kinds.push_back(
-          {sequences, sequences, std::max<std::size_t>(1, settings.context / share), {}});
+          {sequences, sequences, std::max<std::size_t>(1, settings.context / share), {}, 0});
   std::shuffle(kinds.begin(), kinds.end(), std::minstd_rand());
   return kinds;
 }
@@ -77,12 +82,92 @@ Grid<2> grid_of(const std::map<std::size_t, Values>& rows) {
   Grid<2> grid({axis_of(rows, false), axis_of(rows, true)});
   for (std::size_t i = 0; i < grid.axis(0).size(); ++i)
     for (std::size_t j = 0; j < grid.axis(1).size(); ++j) {
-      const auto row = std::next(rows.begin(), static_cast<std::ptrdiff_t>(std::min(i, rows.size() - 1)));
+      const auto row =
+          std::next(rows.begin(), static_cast<std::ptrdiff_t>(std::min(i, rows.size() - 1)));
       const Values& cells = row->second;
-      const auto cell = std::next(cells.begin(), static_cast<std::ptrdiff_t>(std::min(j, cells.size() - 1)));
+      const auto cell =
+          std::next(cells.begin(), static_cast<std::ptrdiff_t>(std::min(j, cells.size() - 1)));
       grid.at({i, j}) = mean(cell->second);
     }
   return grid;
+}
+
+StepTimes::Tables tables_of(std::span<const StepSample> samples, std::size_t layers) {
+  Values rest, logits, prefill;
+  std::map<std::size_t, Values> decode;
+  prefill[0] = {0.0};
+  for (const StepSample& sample : samples) {
+    const StepSeconds& spent = sample.seconds;
+    const double attention = spent.attention / static_cast<double>(layers);
+    rest[sample.tokens].push_back(spent.compute() - spent.attention - spent.logits);
+    logits[sample.sequences].push_back(spent.logits);
+    if (sample.context == 0)
+      prefill[sample.tokens].push_back(attention);
+    else
+      decode[sample.sequences][sample.context].push_back(attention);
+  }
+  StepTimes::Tables tables;
+  tables.layers = layers;
+  tables.tokens = curve_of(rest);
+  tables.sequences = curve_of(logits);
+  tables.prefill = curve_of(prefill);
+  tables.decode = grid_of(decode);
+  return tables;
+}
+
+/// A cost fitted to measurements; of times that do not grow with the work, as a busy machine's when
+/// steps are short, the mean of so much work alone.
+template <class Cost>
+Cost fit_or_mean(std::span<const layerkv::Measured<typename Cost::Work>> rows,
+                 std::size_t Cost::Work::*count, double Cost::*each) {
+  try {
+    return layerkv::fit<Cost>(rows).cost;
+  } catch (const std::invalid_argument&) {
+    double seconds = 0;
+    double work = 0;
+    for (const auto& row : rows) {
+      seconds += row.seconds;
+      work += static_cast<double>(row.work.*count);
+    }
+    Cost mean;
+    mean.*each = seconds / work;
+    return mean;
+  }
+}
+
+/// What the mean of its kind says that a step takes.
+double expected(const StepSample& sample, const StepTimes& times) {
+  StepWork work;
+  const PrefillPart part{static_cast<double>(sample.tokens), 0};
+  if (sample.context == 0) {
+    work.prefills = {&part, 1};
+  } else {
+    work.decodes = static_cast<double>(sample.sequences);
+    work.decode_context = static_cast<double>(sample.sequences * sample.context);
+  }
+  return times.seconds(work);
+}
+
+/// What samples took against what the means say, over stretches of the run.
+Curve slowdown_of(std::span<const StepSample> samples, const StepTimes& times) {
+  std::vector<double> points;
+  std::vector<double> values;
+  double measured = 0, mean = 0, middle = 0;
+  for (const StepSample& sample : samples) {
+    measured += sample.seconds.compute();
+    mean += expected(sample, times);
+    middle += sample.at * sample.seconds.compute();
+    if (measured < stretch && &sample != &samples.back()) continue;
+    const double point = middle / measured;
+    if (!points.empty() && point <= points.back()) continue;
+    points.push_back(point);
+    values.push_back(measured / mean);
+    measured = mean = middle = 0;
+  }
+  // Beyond the last stretch things stay as they were.
+  points.push_back(points.back() + 1);
+  values.push_back(values.back());
+  return {std::move(points), std::move(values)};
 }
 
 }  // namespace
@@ -122,7 +207,7 @@ Calibrator::Calibrator(decoder::Workbench& bench, const CalibrationSettings& set
     : state_(std::make_unique<State>(bench, settings)) {}
 Calibrator::~Calibrator() = default;
 
-void Calibrator::measure_next() {
+void Calibrator::measure_next(double at) {
   State& own = *state_;
   StepSample sample = own.kinds[own.next++ % own.kinds.size()];
   const std::size_t each = sample.tokens / sample.sequences;
@@ -133,12 +218,13 @@ void Calibrator::measure_next() {
                      sample.context});
   own.runner.run(own.tables, parts);
   sample.seconds = own.runner.seconds();
+  sample.at = at;
   own.spent += sample.seconds.whole;
   own.samples.push_back(sample);
 }
 
-void Calibrator::complete() {
-  while (state_->samples.size() < state_->kinds.size()) measure_next();
+void Calibrator::complete(double at) {
+  while (state_->samples.size() < state_->kinds.size()) measure_next(at);
 }
 
 double Calibrator::spent() const { return state_->spent; }
@@ -148,26 +234,9 @@ std::vector<StepSample> Calibrator::take() {
   return std::exchange(state_->samples, {});
 }
 
-StepTimes step_times(std::span<const StepSample> samples, std::size_t layers) {
-  Values rest, logits, prefill;
-  std::map<std::size_t, Values> decode;
-  prefill[0] = {0.0};
-  for (const StepSample& sample : samples) {
-    const StepSeconds& spent = sample.seconds;
-    const double attention = spent.attention / static_cast<double>(layers);
-    rest[sample.tokens].push_back(spent.compute() - spent.attention - spent.logits);
-    logits[sample.sequences].push_back(spent.logits);
-    if (sample.context == 0)
-      prefill[sample.tokens].push_back(attention);
-    else
-      decode[sample.sequences][sample.context].push_back(attention);
-  }
-  StepTimes::Tables tables;
-  tables.layers = layers;
-  tables.tokens = curve_of(rest);
-  tables.sequences = curve_of(logits);
-  tables.prefill = curve_of(prefill);
-  tables.decode = grid_of(decode);
+StepTimes step_times(std::span<const StepSample> samples, std::size_t layers, bool follows) {
+  StepTimes::Tables tables = tables_of(samples, layers);
+  if (follows) tables.slowdown = slowdown_of(samples, StepTimes(tables));
   return StepTimes(std::move(tables));
 }
 
@@ -180,12 +249,13 @@ lethe::layerkv::Costs step_costs(std::span<const StepSample> samples, double lin
     else
       decodes.push_back(
           {{sample.sequences, sample.sequences * sample.context}, sample.seconds.compute()});
-  using layerkv::DecodeCost;
-  using layerkv::PrefillCost;
-  // A busy machine's times scatter.
-  const layerkv::FitConfig any{.most_mean_error = 10};
-  return {layerkv::fit<PrefillCost>(prefills, any).cost, layerkv::fit<DecodeCost>(decodes, any).cost,
-          {.per_copy = 0, .per_fragment = 0, .per_byte = link_bytes > 0 ? 1 / link_bytes : 0}};
+  layerkv::CopyCost copy{.per_copy = 0, .per_fragment = 0, .per_byte = 0};
+  if (link_bytes > 0) copy.per_byte = 1 / link_bytes;
+  return {fit_or_mean<layerkv::PrefillCost>(prefills, &layerkv::PrefillWork::tokens,
+                                            &layerkv::PrefillCost::per_token),
+          fit_or_mean<layerkv::DecodeCost>(decodes, &layerkv::DecodeWork::sequences,
+                                           &layerkv::DecodeCost::per_sequence),
+          copy};
 }
 
 }  // namespace serving

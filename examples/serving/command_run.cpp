@@ -1,4 +1,4 @@
-#include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <lethe/layerkv/thread_copier.hpp>
@@ -24,14 +24,16 @@ using decoder::report::fixed;
 using nlohmann::json;
 
 /// Seconds of calibration for each second of a run.
-constexpr double calibration_share = 0.5;
+constexpr double calibration_share = 0.7;
 
 /// One policy's run, as it was and as it is simulated with the step times measured in its pauses.
 struct Outcome {
   std::string policy;
   RunResults measured;
   RunResults simulated;
+  RunResults averaged;  ///< simulated on a machine that is as fast at all times
   Texts texts;
+  json steps;
 };
 
 ModelShape shape_of(const decoder::ModelConfig& config, const decoder::PagedCache& cache) {
@@ -46,6 +48,24 @@ ModelShape shape_of(const decoder::ModelConfig& config, const decoder::PagedCach
           .value_bytes = cache.row_bytes() / cache.channels()};
 }
 
+/// What single steps take, in seconds, by the measurements that a simulation rests on.
+json steps_of(const StepTimes& times, const RunOptions& options) {
+  json steps = json::array();
+  for (const std::size_t tokens : {std::size_t{64}, options.batch_tokens}) {
+    const PrefillPart part{static_cast<double>(tokens), 0};
+    StepWork work;
+    work.prefills = {&part, 1};
+    steps.push_back({{"prompt", tokens}, {"seconds", times.seconds(work)}});
+  }
+  for (const std::size_t sequences : {std::size_t{1}, options.sequences}) {
+    StepWork work;
+    work.decodes = static_cast<double>(sequences);
+    work.decode_context = static_cast<double>(sequences * options.input.second);
+    steps.push_back({{"decodes", sequences}, {"seconds", times.seconds(work)}});
+  }
+  return steps;
+}
+
 /// All runs of one queue, one after another. Steps are measured in pauses of the run, since on a
 /// machine that others use they are not the same a minute later.
 class Runs {
@@ -57,24 +77,32 @@ class Runs {
         calibrator_(bench, {.tokens = options.batch_tokens,
                             .sequences = options.sequences,
                             .context = options.input.second}) {
-    calibrator_.complete();
+    calibrator_.complete(0);
     samples_ = calibrator_.take();
   }
 
   Outcome serve(const std::string& policy) {
     const RealSettings settings = settings_of(policy, samples_);
-    Outcome outcome{.policy = policy, .measured = {}, .simulated = {}, .texts = queue_.prompts};
-    outcome.measured = serve_shown(profile_of(samples_), settings, policy, outcome.texts);
-    calibrator_.complete();
+    Outcome outcome{.policy = policy,
+                    .measured = {},
+                    .simulated = {},
+                    .averaged = {},
+                    .texts = queue_.prompts,
+                    .steps = {}};
+    outcome.measured = serve_shown(profile_of(samples_, false), settings, policy, outcome.texts);
+    calibrator_.complete(outcome.measured.makespan);
     samples_ = calibrator_.take();
-    outcome.simulated = simulate_run(queue_.trace, profile_of(samples_), settings);
+    const Profile profile = profile_of(samples_, true);
+    outcome.simulated = simulate_run(queue_.trace, profile, settings);
+    outcome.averaged = simulate_run(queue_.trace, profile_of(samples_, false), settings);
+    outcome.steps = steps_of(profile.times, options_);
     return outcome;
   }
 
  private:
   RunResults serve_shown(const Profile& profile, const RealSettings& settings,
                          const std::string& policy, Texts& texts) {
-    lethe::layerkv::ThreadCopier copier({.threads = 1, .batches = 128, .batch_copies = 4096});
+    lethe::layerkv::ThreadCopier copier(copier_settings(queue_.trace, settings));
     decoder::Progress progress("Serving with " + policy, queue_.trace.requests.size());
     std::size_t shown = 0;
     const auto show = [&](std::size_t done) {
@@ -82,17 +110,17 @@ class Runs {
       shown = done;
     };
     const auto measure = [&](double passed) {
-      while (calibrator_.spent() < calibration_share * passed) calibrator_.measure_next();
+      while (calibrator_.spent() < calibration_share * passed) calibrator_.measure_next(passed);
     };
     return serve_really(bench_, queue_.trace, profile, settings, copier, texts, {show, measure});
   }
 
-  Profile profile_of(const std::vector<StepSample>& samples) const {
+  Profile profile_of(const std::vector<StepSample>& samples, bool follows) const {
     const decoder::ModelConfig& config = bench_.model.config();
     const decoder::PagedCache cache(config, bench_.cache_type, EngineSettings{}.block_tokens);
     return {.name = "this machine",
             .model = shape_of(config, cache),
-            .times = step_times(samples, config.layers),
+            .times = step_times(samples, config.layers, follows),
             .device_blocks = options_.blocks,
             .link_bytes = options_.link_gigabytes * 1e9};
   }
@@ -114,11 +142,7 @@ class Runs {
   }
 
   std::size_t unlimited_blocks() const {
-    std::size_t blocks = 0;
-    for (const Request& request : queue_.trace.requests)
-      blocks += EngineSettings{}.blocks_of(request.input + request.output);
-    return std::min(blocks, options_.sequences *
-                                (options_.input.second + options_.output.second + 16));
+    return options_.sequences * EngineSettings{}.blocks_of(longest_request(queue_.trace));
   }
 
   decoder::Workbench& bench_;
@@ -153,55 +177,73 @@ PromptQueue queue_of(const decoder::Workbench& bench, const RunOptions& options)
                      .seed = options.seed});
 }
 
+/// Refuses what no policy could serve.
+void check_room(const Trace& trace, const RunOptions& options) {
+  const std::size_t needed = EngineSettings{}.blocks_of(longest_request(trace));
+  if (needed > options.blocks)
+    throw decoder::Error("--blocks: the longest request takes " + std::to_string(needed) +
+                         " blocks, the device holds " + std::to_string(options.blocks));
+}
+
+/// One figure of a run, and what the two simulations say of it.
 struct Compared {
   const char* name;
-  double measured;
-  double simulated;
+  std::array<double, 3> values;
 };
 
-std::vector<Compared> lines_of(const Summary& measured, const Summary& simulated, double makespan,
-                           double simulated_makespan) {
-  return {{"TTFT mean", measured.first_token.mean, simulated.first_token.mean},
-          {"TTFT p50", measured.first_token.median, simulated.first_token.median},
-          {"TTFT p99", measured.first_token.p99, simulated.first_token.p99},
-          {"TPOT mean", measured.each_token.mean, simulated.each_token.mean},
-          {"TPOT p50", measured.each_token.median, simulated.each_token.median},
-          {"TPOT p99", measured.each_token.p99, simulated.each_token.p99},
-          {"makespan", makespan, simulated_makespan}};
-}
-
 std::vector<Compared> lines_of(const Trace& trace, const Outcome& outcome) {
-  return lines_of(summarise(trace, outcome.measured, {}), summarise(trace, outcome.simulated, {}),
-                  outcome.measured.makespan, outcome.simulated.makespan);
+  std::vector<Compared> lines{{"TTFT mean", {}}, {"TTFT p50", {}}, {"TTFT p99", {}},
+                              {"TPOT mean", {}}, {"TPOT p50", {}}, {"TPOT p99", {}},
+                              {"makespan", {}}};
+  const RunResults* const runs[] = {&outcome.measured, &outcome.simulated, &outcome.averaged};
+  for (std::size_t i = 0; i < 3; ++i) {
+    const Summary summary = summarise(trace, *runs[i], {});
+    const Spread& first = summary.first_token;
+    const Spread& each = summary.each_token;
+    const double values[] = {first.mean,  first.median, first.p99,        each.mean,
+                             each.median, each.p99,     runs[i]->makespan};
+    for (std::size_t line = 0; line < lines.size(); ++line) lines[line].values[i] = values[line];
+  }
+  return lines;
 }
 
-std::string error_of(const Compared& line) {
-  if (line.measured <= 0) return "-";
-  const double error = line.simulated / line.measured - 1;
+std::string error_of(double measured, double simulated) {
+  if (measured <= 0) return "-";
+  const double error = simulated / measured - 1;
   return (error < 0 ? "-" : "+") + fixed(100 * std::abs(error), 1) + "%";
 }
 
-json print(const Trace& trace, const Outcome& outcome, const Texts& expected) {
+void print(const Outcome& outcome, const std::vector<Compared>& lines, bool is_same) {
   const RunResults& measured = outcome.measured;
   const RunResults& simulated = outcome.simulated;
-  const bool is_same = outcome.texts == expected;
   std::printf(
-      "\n%s: %zu steps (simulated %zu), %zu preemptions (%zu), %s MB over the link (%s); tokens %s\n",
+      "\n%s: %zu steps (simulated %zu), %zu preemptions (%zu), %s MB over the link (%s); tokens "
+      "%s\n",
       outcome.policy.c_str(), measured.steps, simulated.steps, measured.preemptions,
       simulated.preemptions, fixed(measured.link_bytes / 1e6, 0).c_str(),
       fixed(simulated.link_bytes / 1e6, 0).c_str(), is_same ? "identical" : "DIFFERENT");
-  std::vector<std::vector<std::string>> rows{{"seconds", "measured", "simulated", "error"}};
-  json figures = json::array();
-  for (const Compared& line : lines_of(trace, outcome)) {
-    rows.push_back(
-        {line.name, fixed(line.measured, 3), fixed(line.simulated, 3), error_of(line)});
-    figures.push_back(
-        {{"name", line.name}, {"measured", line.measured}, {"simulated", line.simulated}});
-  }
+  std::vector<std::vector<std::string>> rows{
+      {"seconds", "measured", "simulated", "error", "at mean speed", "error"}};
+  for (const auto& [name, values] : lines)
+    rows.push_back({name, fixed(values[0], 3), fixed(values[1], 3), error_of(values[0], values[1]),
+                    fixed(values[2], 3), error_of(values[0], values[2])});
   std::printf("%s", decoder::text_table(rows).c_str());
-  return {{"policy", outcome.policy}, {"identical", is_same},   {"lines", figures},
-          {"steps", measured.steps},  {"link_bytes", measured.link_bytes},
-          {"preemptions", measured.preemptions}};
+}
+
+json to_json(const Outcome& outcome, const std::vector<Compared>& lines, bool is_same) {
+  json figures = json::array();
+  for (const auto& [name, values] : lines)
+    figures.push_back({{"name", name},
+                       {"measured", values[0]},
+                       {"simulated", values[1]},
+                       {"at_mean_speed", values[2]}});
+  return {{"policy", outcome.policy},
+          {"identical", is_same},
+          {"lines", figures},
+          {"steps", outcome.measured.steps},
+          {"link_bytes", outcome.measured.link_bytes},
+          {"preemptions", outcome.measured.preemptions},
+          {"step_seconds", outcome.steps}};
 }
 
 }  // namespace
@@ -210,17 +252,21 @@ int run(const RunOptions& options) {
   check(options);
   decoder::Workbench bench({.file = options.model, .threads = options.threads});
   const PromptQueue queue = queue_of(bench, options);
+  check_room(queue.trace, options);
   Runs runs(bench, queue, options);
   std::vector<Outcome> outcomes;
   for (const std::string& policy : options.policies) outcomes.push_back(runs.serve(policy));
   json results = json::array();
-  bool is_same = true;
+  bool are_same = true;
   for (const Outcome& outcome : outcomes) {
-    results.push_back(print(queue.trace, outcome, outcomes.front().texts));
-    is_same = is_same && outcome.texts == outcomes.front().texts;
+    const bool is_same = outcome.texts == outcomes.front().texts;
+    const std::vector<Compared> lines = lines_of(queue.trace, outcome);
+    print(outcome, lines, is_same);
+    results.push_back(to_json(outcome, lines, is_same));
+    are_same = are_same && is_same;
   }
   decoder::write_json(options.json, {{"model", bench.describe()}, {"runs", results}});
-  return is_same ? 0 : 1;
+  return are_same ? 0 : 1;
 }
 
 }  // namespace serving

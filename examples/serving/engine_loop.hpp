@@ -73,7 +73,8 @@ class EngineLoop {
     policy_.schedule(now_, step.items);
     if (step.items.empty()) return false;
     const double begin = std::max(now_, free_at_);
-    step.end = policy_.end_of_step(begin, seconds(step.items), step.items);
+    const double spent = seconds(step.items) * times_.slowdown(begin);
+    step.end = policy_.end_of_step(begin, spent, step.items);
     results_.busy += step.end - begin;
     free_at_ = step.end;
     ++results_.steps;

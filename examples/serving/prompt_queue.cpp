@@ -30,6 +30,19 @@ std::string programs(Random& random, std::size_t symbols) {
   return text;
 }
 
+void add_request(const std::vector<std::int32_t>& tokens, const QueueSettings& settings, double now,
+                 Random& random, PromptQueue& queue) {
+  const std::size_t input = draw_between(random, settings.shortest_input, settings.longest_input);
+  const std::size_t output =
+      draw_between(random, settings.shortest_output, settings.longest_output);
+  const std::size_t at = draw_between(random, 0, tokens.size() - input);
+  const auto first = tokens.begin() + static_cast<std::ptrdiff_t>(at);
+  queue.trace.requests.push_back({.arrival = now,
+                                  .input = static_cast<std::uint32_t>(input),
+                                  .output = static_cast<std::uint32_t>(output)});
+  queue.prompts.emplace_back(first, first + static_cast<std::ptrdiff_t>(input));
+}
+
 }  // namespace
 
 PromptQueue make_queue(const decoder::Workbench& bench, const std::string& text,
@@ -46,16 +59,7 @@ PromptQueue make_queue(const decoder::Workbench& bench, const std::string& text,
   PromptQueue queue;
   double now = 0;
   for (std::size_t i = 0; i < settings.requests; ++i) {
-    const std::size_t input =
-        draw_between(random, settings.shortest_input, settings.longest_input);
-    const std::size_t output =
-        draw_between(random, settings.shortest_output, settings.longest_output);
-    const auto first = tokens.begin() + static_cast<std::ptrdiff_t>(
-                                            draw_between(random, 0, tokens.size() - input));
-    queue.trace.requests.push_back({.arrival = now,
-                                    .input = static_cast<std::uint32_t>(input),
-                                    .output = static_cast<std::uint32_t>(output)});
-    queue.prompts.emplace_back(first, first + static_cast<std::ptrdiff_t>(input));
+    add_request(tokens, settings, now, random, queue);
     now -= std::log(1 - draw_share(random)) / settings.rate;
   }
   queue.trace.name = "the queue";

@@ -184,8 +184,8 @@ class RealLink {
 
   void start_fetch(std::size_t layer) {
     Fetch& fetch = fetches_[layer];
-    const lethe::layerkv::BlockArray host{
-        .source = pool(lethe::layerkv::Tier::host), .block_bytes = memory_.shape().bytes};
+    const lethe::layerkv::BlockArray host{.source = pool(lethe::layerkv::Tier::host),
+                                          .block_bytes = memory_.shape().bytes};
     fetch.id = start({.copies = coalescer_.packed(std::span<const Block>(fetch.blocks), {&host, 1}),
                       .route = lethe::layerkv::Route::to_device,
                       .urgency = lethe::layerkv::Urgency::ahead,

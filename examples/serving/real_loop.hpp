@@ -31,14 +31,14 @@ struct RunHooks {
   std::function<void(double)> pause;
 };
 
-/// EngineLoop with a clock on the wall: requests arrive when their time has come, and the steps that
-/// a scheduler decides are computed.
+/// EngineLoop with a clock on the wall: requests arrive when their time has come, and the steps
+/// that a scheduler decides are computed.
 template <class Policy, class Runner>
 class RealLoop {
  public:
   /// texts: the prompts, as the trace says how long; what is generated is appended.
-  RealLoop(const Trace& trace, Policy& policy, Runner& runner, RunClock& clock,
-           RunResults& results, Texts& texts)
+  RealLoop(const Trace& trace, Policy& policy, Runner& runner, RunClock& clock, RunResults& results,
+           Texts& texts)
       : trace_(trace),
         policy_(policy),
         runner_(runner),
@@ -84,14 +84,13 @@ class RealLoop {
     parts_.clear();
     for (const StepItem& item : items_) {
       const Live& live = policy_.live(item.slot);
-      parts_.push_back(
-          {live.id, std::span(texts_[live.index]).subspan(item.context, item.tokens), item.context});
+      parts_.push_back({live.id, std::span(texts_[live.index]).subspan(item.context, item.tokens),
+                        item.context});
     }
     const double begin = clock_.seconds();
     const std::span<const std::int32_t> drawn = runner_.run(policy_.tables(), parts_);
     for (std::size_t i = 0; i < items_.size(); ++i)
-      if (items_[i].gives_token)
-        texts_[policy_.live(items_[i].slot).index].push_back(drawn[i]);
+      if (items_[i].gives_token) texts_[policy_.live(items_[i].slot).index].push_back(drawn[i]);
     // What the scheduler thinks of the link comes from its model; what has passed, from the clock.
     static_cast<void>(policy_.end_of_step(begin, runner_.seconds().compute(), items_));
     const double now = clock_.seconds();

@@ -1,9 +1,9 @@
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <functional>
 #include <lethe/layerkv/copier.hpp>
+#include <lethe/layerkv/thread_copier.hpp>
 #include <stdexcept>
 
 #include "block_memory.hpp"
@@ -30,6 +30,13 @@ struct RealSettings {
 /// The same settings for the scheduler of layers.
 LayeredSettings layered_settings(const Profile& profile, const RealSettings& settings);
 
+/// Tokens of the longest request, its answer included.
+std::size_t longest_request(const Trace& trace);
+
+/// A thread that copies, with room for whatever such a run has under way at a time.
+lethe::layerkv::ThreadCopierConfig copier_settings(const Trace& trace,
+                                                   const RealSettings& settings);
+
 /// The steps of an engine that allocates whole requests, or layers, simulated.
 RunResults simulate_run(const Trace& trace, const Profile& profile, const RealSettings& settings);
 
@@ -47,13 +54,6 @@ void serve_all(const Trace& trace, Policy& policy, Runner& runner, RunClock& clo
     throw std::logic_error("a run has lost blocks");
 }
 
-inline std::size_t longest_of(const Trace& trace) {
-  std::size_t longest = 1;
-  for (const Request& request : trace.requests)
-    longest = std::max<std::size_t>(longest, request.input + request.output);
-  return longest;
-}
-
 /// Blocks of one layer that a step may fetch, or send.
 inline std::size_t step_blocks(const lethe::layerkv::BlockTablesConfig& tables) {
   return tables.requests * tables.request_blocks;
@@ -65,7 +65,7 @@ void serve_whole(decoder::Workbench& bench, const Trace& trace, const Profile& p
                  const RunHooks& hooks) {
   const decoder::PagedCache empty(bench.model.config(), bench.cache_type,
                                   settings.engine.block_tokens);
-  Memory tables(trace, settings.engine, settings.device_blocks, longest_of(trace));
+  Memory tables(trace, settings.engine, settings.device_blocks, longest_request(trace));
   Scheduler scheduler(settings.engine, tables, results);
   BlockMemory memory({empty.block_bytes(), empty.block_tokens(), empty.layers(), true},
                      scheduler.tables().config());
@@ -83,7 +83,7 @@ void serve_layers(decoder::Workbench& bench, const Trace& trace, const Profile& 
   const decoder::PagedCache empty(bench.model.config(), bench.cache_type,
                                   settings.engine.block_tokens);
   LayeredSettings layered = layered_settings(profile, settings);
-  layered.longest = longest_of(trace);
+  layered.longest = longest_request(trace);
   RealLink<Copier>* carries = nullptr;
   LayeredScheduler scheduler(
       layered, results,

@@ -16,10 +16,13 @@ void add_queue(CLI::App& app, RunOptions& options) {
   app.add_option("--rate", options.rate, "Mean arrivals a second")
       ->capture_default_str()
       ->check(CLI::Range(1e-3, 1e6));
-  app.add_option("--input", options.input, "Tokens of a prompt: the least and the most")
+  app.add_option("--input", options.input, "Tokens of a prompt: the least and the most, by a comma")
+      ->delimiter(',')
       ->capture_default_str()
       ->check(count_up_to(1 << 20));
-  app.add_option("--output", options.output, "Tokens generated for it: the least and the most")
+  app.add_option("--output", options.output,
+                 "Tokens generated for it: the least and the most, by a comma")
+      ->delimiter(',')
       ->capture_default_str()
       ->check(count_up_to(1 << 20));
   app.add_option("--seed", options.seed, "Of lengths, places in the text and arrivals")

@@ -39,8 +39,8 @@ template <class Link>
 class StepRunner {
  public:
   /// memory, decoder, link: outlive the runner. symbols: of the vocabulary, that may be drawn.
-  StepRunner(decoder::Decoder& decoder, const decoder::PagedCache& empty_cache,
-             std::size_t symbols, BlockMemory& memory, Link& link)
+  StepRunner(decoder::Decoder& decoder, const decoder::PagedCache& empty_cache, std::size_t symbols,
+             BlockMemory& memory, Link& link)
       : decoder_(decoder),
         empty_(empty_cache),
         symbols_(symbols),

@@ -46,6 +46,9 @@ class StepTimes {
     bool is_mixed = false;
     /// Sizes that a step of few tokens is filled up to (CUDA graphs); empty: none.
     std::vector<double> graph_sizes;
+    /// How much longer every step takes at so many seconds of the run, where others use the machine
+    /// too; empty: no longer.
+    Curve slowdown;
   };
 
   explicit StepTimes(Tables tables) : tables_(std::move(tables)) {}
@@ -57,6 +60,10 @@ class StepTimes {
   /// All but attention, of all layers.
   double rest(const StepWork& work) const;
   std::size_t layers() const { return tables_.layers; }
+  /// What a step's seconds are multiplied by at that time of the run.
+  double slowdown(double time) const {
+    return tables_.slowdown.empty() ? 1 : tables_.slowdown(time);
+  }
 
  private:
   double mixed(const StepWork& work) const;

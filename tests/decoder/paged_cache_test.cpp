@@ -72,8 +72,8 @@ TEST_CASE("steps over paged caches give the logits of decoding alone, bit for bi
       const std::size_t left = tokens - sequences[i].done;
       const std::size_t count = std::min<std::size_t>(left, 1 + random() % 3 * 20);
       if (count == 0) continue;
-      parts.push_back({&sequences[i].cache,
-                       std::span(texts[i]).subspan(sequences[i].done, count), sequences[i].done});
+      parts.push_back({&sequences[i].cache, std::span(texts[i]).subspan(sequences[i].done, count),
+                       sequences[i].done});
       sequences[i].done += count;
     }
     const auto logits = bench.decoder.step(parts, {});

@@ -107,6 +107,31 @@ TEST_CASE("a page says of a measured run's tables alone that a run was measured"
   CHECK(slurp(folder.path("page.html")).find("measured with a run of vLLM") != std::string::npos);
 }
 
+TEST_CASE("run serves real prompts, and generates the same tokens under each policy") {
+  const Folder folder;
+  const std::string small = "run -t 1 --requests 5 --rate 1000 --input 20,60 --output 4,9 ";
+  const Outcome outcome = run(folder, small +
+                                          "--blocks 8 --sequences 4 --batch-tokens 64 "
+                                          "--policy unlimited,vllm,layerkv --json run.json");
+  INFO(outcome.output << outcome.errors);
+  CHECK(outcome.status == 0);
+  const json runs = json::parse(slurp(folder.path("run.json"))).at("runs");
+  REQUIRE(runs.size() == 3);
+  for (const json& each : runs) {
+    CHECK(each.at("identical") == true);
+    for (const json& line : each.at("lines")) {
+      CHECK(line.at("measured") > 0);
+      CHECK(line.at("simulated") > 0);
+    }
+  }
+  check_refused(run(folder, small + "--blocks 3"), "--blocks");
+  check_refused(run(folder, small + "--policy fifo"), "fifo");
+  check_refused(run(folder, small + "--output 9,4"), "--output");
+  check_refused(run(folder, small + "--text none.txt"), "none.txt");
+  check_refused(run(folder, small + "-m none.gguf --text none.txt"), "none.gguf");
+  check_refused(run(folder, "run --input 100000,200000"), "context");
+}
+
 TEST_CASE("what cannot be done is refused in one line") {
   const Folder folder;
   write_run(folder, 0);

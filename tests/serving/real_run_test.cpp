@@ -66,10 +66,8 @@ RealSettings settings_of(std::size_t blocks, std::size_t host_blocks) {
   RealSettings settings;
   settings.device_blocks = blocks;
   settings.host_blocks = host_blocks;
-  settings.engine = {.batch_tokens = 100,
-                     .sequences = 6,
-                     .has_prefix_cache = false,
-                     .schedules_ahead = false};
+  settings.engine = {
+      .batch_tokens = 100, .sequences = 6, .has_prefix_cache = false, .schedules_ahead = false};
   settings.minds_slack = false;
   settings.costs = {.prefill = {1e-4, 1e-5, 1e-9},
                     .decode = {1e-4, 1e-5, 1e-9},
@@ -145,7 +143,8 @@ TEST_CASE("a request larger than the device is refused, and the others are serve
     const RunResults results = serve(bench, queue, settings_of(8, host_blocks), copier, texts);
     std::size_t refused = 0;
     for (std::size_t i = 0; i < texts.size(); ++i) {
-      const bool fits = (queue.trace.requests[i].input + queue.trace.requests[i].output + 15) / 16 <= 8;
+      const bool fits =
+          (queue.trace.requests[i].input + queue.trace.requests[i].output + 15) / 16 <= 8;
       CHECK(results.requests[i].is_refused == !fits);
       CHECK((texts[i].size() > queue.prompts[i].size()) == fits);
       refused += fits ? 0 : 1;
