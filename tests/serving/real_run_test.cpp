@@ -126,7 +126,7 @@ TEST_CASE("copies that fail lose no request, no token and no block") {
   decoder::Workbench bench({.file = {}, .threads = 1});
   const PromptQueue queue = queue_of(bench, 5);
   const Texts expected = unlimited(bench, queue);
-  FailingCopier copier(400);
+  FailingCopier copier(700);
   Texts texts;
   const RunResults results = serve(bench, queue, settings_of(14, 60), copier, texts);
   CHECK(copier.failures > 20);
