@@ -210,6 +210,8 @@ TEST_CASE("few classes whose lengths cover every layer, and none more than need 
     const HostLengths lengths = random_lengths(random, depth, width);
     const auto batch = random_batch(random, width);
     LengthClasses groups({.layers = depth, .rows = 16, .classes = classes, .block_tokens = page});
+    // What it held before is forgotten.
+    groups.assign(random_lengths(random, depth, width), random_batch(random, width));
     groups.assign(lengths, batch);
     REQUIRE(groups.size() >= 1);
     REQUIRE(groups.size() <= classes);

@@ -8,6 +8,7 @@
 #include "lethe/gpu/block.cuh"
 #include "lethe/gpu/compact_block.cuh"
 #include "lethe/gpu/compaction.hpp"
+#include "lethe/gpu/launch.cuh"
 #include "lethe/gpu/status.hpp"
 
 namespace lethe::gpu {
@@ -38,20 +39,6 @@ __global__ void __launch_bounds__(Threads)
   publish_pages_block(DeviceBlock<Threads>(storage), compaction, blockIdx.x, blockIdx.y);
 }
 
-/// A launch that fails leaves no error behind for the engine's next cudaGetLastError.
-[[nodiscard]] inline Status launch(void (*kernel)(Compaction), const char* name, dim3 grid,
-                                   unsigned threads, const Compaction& compaction,
-                                   cudaStream_t stream) {
-  cudaLaunchConfig_t config{};
-  config.gridDim = grid;
-  config.blockDim = dim3(threads);
-  config.stream = stream;
-  const cudaError_t error = cudaLaunchKernelEx(&config, kernel, compaction);
-  if (error == cudaSuccess) return {};
-  static_cast<void>(cudaGetLastError());
-  return {static_cast<int>(error), name};
-}
-
 }  // namespace detail
 
 /// Carries out plans that lie on the device: packs the rows of every array to the left, in place,
@@ -71,16 +58,16 @@ __global__ void __launch_bounds__(Threads)
   const dim3 tables(compaction.rows, layers);
   const bool paged = compaction.page_count != 0;
   if (paged) {
-    status = detail::launch(detail::plan_pages_kernel<threads>, "plan_pages_kernel", tables,
-                            threads, compaction, stream);
+    status = detail::launch_blocks("plan_pages_kernel", detail::plan_pages_kernel<threads>, tables,
+                                   threads, stream, compaction);
     if (!status.ok()) return status;
   }
-  status = detail::launch(detail::compact_kernel<threads>, "compact_kernel",
-                          dim3(strips_of(compaction), compaction.rows, layers), threads, compaction,
-                          stream);
+  const dim3 strips(strips_of(compaction), compaction.rows, layers);
+  status = detail::launch_blocks("compact_kernel", detail::compact_kernel<threads>, strips, threads,
+                                 stream, compaction);
   if (!status.ok() || !paged) return status;
-  return detail::launch(detail::publish_pages_kernel<threads>, "publish_pages_kernel", tables,
-                        threads, compaction, stream);
+  return detail::launch_blocks("publish_pages_kernel", detail::publish_pages_kernel<threads>,
+                               tables, threads, stream, compaction);
 }
 
 }  // namespace lethe::gpu

@@ -1,0 +1,206 @@
+// Compaction and transfers on a device, beside the host's emulation of the same code. Without a
+// device every test says so and passes.
+#include <cuda_runtime_api.h>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "catch.hpp"
+#include "compact_cases.hpp"
+#include "compact_launch.hpp"
+#include "device_memory.hpp"
+#include "lethe/gpu/pinned_memory.hpp"
+#include "lethe/gpu/read_back.hpp"
+#include "lethe/gpu/runtime_calls.hpp"
+#include "lethe/gpu/stream_copier.hpp"
+#include "lethe/layerkv/transfer.hpp"
+
+namespace {
+
+using lethe::gpu::Compaction;
+using lethe::gpu::RuntimeCalls;
+using lethe::layerkv::ByteCopy;
+using lethe::layerkv::Route;
+using naive::DeviceMemory;
+using naive::Mirror;
+using naive::Random;
+using naive::succeed;
+using namespace naive::compactions;
+
+/// A stream of the engine's.
+struct Stream {
+  Stream() { succeed(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking)); }
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  ~Stream() { static_cast<void>(cudaStreamDestroy(stream)); }
+  cudaStream_t stream = nullptr;
+};
+
+void add(Mirror& mirror, const Plans& plans) {
+  mirror.add(plans.kept);
+  mirror.add(plans.records);
+  mirror.add(plans.lengths);
+  mirror.add(batch);
+}
+
+void add(Mirror& mirror, const Tables& tables) {
+  for (const Numbers* numbers : {&tables.tables, &tables.entries, &tables.owners, &tables.fresh,
+                                 &tables.fresh_counts, &tables.freed, &tables.freed_counts,
+                                 &tables.fresh_used, &tables.begins, &tables.workspace}) {
+    mirror.add(*numbers);
+  }
+}
+
+/// The same compaction of the mirror's copies.
+Compaction on_device(const Mirror& mirror, Compaction compaction) {
+  const auto move = [&](auto*& pointer) { pointer = mirror.on_device(pointer); };
+  move(compaction.plans.kept);
+  move(compaction.plans.counts);
+  move(compaction.plans.first_moves);
+  move(compaction.plans.lengths);
+  move(compaction.slot_of_row);
+  for (std::size_t i = 0; i < compaction.strip_count; ++i) move(compaction.strips[i].base);
+  for (std::size_t i = 0; i < compaction.page_count; ++i) move(compaction.pages[i].base);
+  auto& tables = compaction.tables;
+  for (auto* pointer : {&tables.tables, &tables.entries, &tables.freed, &tables.freed_counts,
+                        &tables.fresh_used, &tables.begins, &tables.workspace}) {
+    move(*pointer);
+  }
+  for (auto* pointer : {&tables.owners, &tables.fresh, &tables.fresh_counts}) move(*pointer);
+  return compaction;
+}
+
+/// Launched directly, or captured in a graph that is then launched.
+void launch(const Compaction& compaction, bool captured) {
+  const Stream own;
+  if (!captured) {
+    REQUIRE(launch_compact(compaction, own.stream).ok());
+    return succeed(cudaStreamSynchronize(own.stream));
+  }
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t ready = nullptr;
+  succeed(cudaStreamBeginCapture(own.stream, cudaStreamCaptureModeThreadLocal));
+  REQUIRE(launch_compact(compaction, own.stream).ok());
+  succeed(cudaStreamEndCapture(own.stream, &graph));
+  succeed(cudaGraphInstantiate(&ready, graph, 0));
+  succeed(cudaGraphLaunch(ready, own.stream));
+  succeed(cudaStreamSynchronize(own.stream));
+  succeed(cudaGraphExecDestroy(ready));
+  succeed(cudaGraphDestroy(graph));
+}
+
+/// Keys of a pinned block each, at random places of both sides.
+std::vector<ByteCopy> random_copies(Random& random, std::byte* from, std::byte* to,
+                                    std::size_t blocks, std::size_t bytes) {
+  std::vector<ByteCopy> copies;
+  const std::size_t first = random.below(blocks), step = 1 + 2 * random.below(blocks / 2);
+  for (std::size_t i = 0; i < blocks; ++i) {
+    if (!random.chance(80)) continue;
+    copies.push_back({from + i * bytes, to + (first + i * step) % blocks * bytes, bytes});
+  }
+  return copies;
+}
+
+/// Queues the copies and polls until they have ended.
+template <class Queue>
+void carry(Queue& queue, const std::vector<ByteCopy>& copies, Route route) {
+  REQUIRE(queue.start({.copies = copies, .route = route}));
+  std::optional<lethe::layerkv::FinishedTransfer> finished;
+  while (!finished) {
+    queue.poll(std::chrono::steady_clock::now().time_since_epoch());
+    finished = queue.take_finished();
+  }
+  REQUIRE(finished->outcome == lethe::layerkv::TransferOutcome::done);
+}
+
+}  // namespace
+
+TEST_CASE("plain rows are packed on the device as on the host") {
+  if (!naive::has_device()) return;
+  Random random(1);
+  for (int turn = 0; turn < 60; ++turn) {
+    Contiguous given(random, turn % 2 == 0 ? 1 : 2);
+    Mirror mirror;
+    add(mirror, given.plans);
+    for (const Bytes& memory : given.memories) mirror.add(memory);
+    launch(on_device(mirror, given.compaction), turn % 3 == 0);
+    run(random, given.compaction);
+    REQUIRE(mirror.equal());
+  }
+}
+
+TEST_CASE("paged rows, tables and lists of blocks are those of the host") {
+  if (!naive::has_device()) return;
+  Random random(2);
+  for (int turn = 0; turn < 60; ++turn) {
+    Paged given(random, turn % 2 == 0);
+    Mirror mirror;
+    add(mirror, given.plans);
+    add(mirror, given.tables);
+    for (const Bytes* memory : {&given.keys, &given.values, &given.positions}) mirror.add(*memory);
+    launch(on_device(mirror, given.compaction), turn % 3 == 0);
+    run(random, given.compaction);
+    REQUIRE(mirror.equal());
+  }
+}
+
+TEST_CASE("blocks go to the device and back whole, through batches and pitched copies") {
+  if (!naive::has_device()) return;
+  constexpr std::size_t blocks = 64, bytes = 4096;
+  Random random(3);
+  RuntimeCalls calls;
+  const Stream engine;
+  for (const bool batches : {true, false}) {
+    lethe::gpu::PinnedMemory<RuntimeCalls> pinned({.blocks = 2 * blocks, .block_bytes = bytes},
+                                                  calls);
+    REQUIRE(pinned.status().ok());
+    const DeviceMemory device = naive::device_memory(blocks * bytes);
+    lethe::gpu::StreamCopier<RuntimeCalls> copier({.batch_calls = batches}, calls);
+    REQUIRE(copier.take_error().ok());
+    lethe::layerkv::TransferQueue queue({.transfers = 4, .copies = blocks}, copier);
+    std::byte* source = pinned.bytes().data();
+    std::byte* back = source + blocks * bytes;
+    for (int turn = 0; turn < 20; ++turn) {
+      for (std::byte& byte : pinned.bytes()) byte = static_cast<std::byte>(random.next() >> 32);
+      REQUIRE(copier.follow(engine.stream).ok());
+      const auto in = random_copies(random, source, device.get(), blocks, bytes);
+      carry(queue, in, Route::to_device);
+      std::vector<ByteCopy> out;
+      for (const ByteCopy& copy : in) {
+        out.push_back({copy.target, back + (copy.source - source), copy.bytes});
+      }
+      carry(queue, out, Route::to_host);
+      for (std::size_t i = 0; i < in.size(); ++i) {
+        REQUIRE(std::equal(in[i].source, in[i].source + bytes, out[i].target));
+      }
+    }
+    REQUIRE(copier.lead(engine.stream, Route::to_host).ok());
+    REQUIRE(copier.take_error().ok());
+  }
+}
+
+TEST_CASE("numbers are read back without waiting") {
+  if (!naive::has_device()) return;
+  RuntimeCalls calls;
+  const Stream engine;
+  const std::vector<std::uint32_t> numbers{3, 1, 4, 1, 5, 9};
+  Mirror mirror;
+  mirror.add(numbers);
+  lethe::gpu::ReadBack<RuntimeCalls> read_back(8, calls);
+  REQUIRE(read_back.status().ok());
+  const std::span<const std::uint32_t> all[] = {{mirror.on_device(numbers.data()), 6}};
+  REQUIRE(read_back.begin(all, engine.stream).ok());
+  std::optional<std::span<const std::uint32_t>> read;
+  while (!read) read = read_back.poll();
+  CHECK(std::vector<std::uint32_t>(read->begin(), read->end()) == numbers);
+}
+
+TEST_CASE("an error of the runtime is told by name and leaves nothing behind") {
+  if (!naive::has_device()) return;
+  CHECK(std::string(launch_compact({}, nullptr).call) == "compact");
+  CHECK(cudaGetLastError() == cudaSuccess);
+}
