@@ -70,9 +70,22 @@ fetch_model() {
   rm -rf "$folder"
 }
 
+# find_cuda: has builds include the CUDA back end's device tests where there is an nvcc.
+cuda_options=()
+find_cuda() {
+  local nvcc
+  nvcc=$(command -v nvcc || command -v /usr/local/cuda/bin/nvcc) || true
+  if [ -n "$nvcc" ]; then
+    cuda_options=(-DLETHE_CUDA=ON "-DCMAKE_CUDA_COMPILER=$nvcc")
+  else
+    cuda_options=(-DLETHE_CUDA=OFF)
+    say "No nvcc: the CUDA back end is tested on the host alone, and its device part left out"
+  fi
+}
+
 # build PRESET [TARGET]
 build() {
   say "Building build/$1"
-  cmake --preset "$1" --log-level=WARNING
+  cmake --preset "$1" --log-level=WARNING "${cuda_options[@]}"
   cmake --build --preset "$1" ${2:+--target "$2"}
 }

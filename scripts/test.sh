@@ -23,6 +23,7 @@ case $preset in
   clang) need_packages_and_model clang libbenchmark-dev ;;
   *) usage >&2; exit 2 ;;
 esac
+if [ "$preset" = release ]; then find_cuda; fi
 build "$preset"
 say "Testing build/$preset"
 ctest --preset "$preset" -j "$CMAKE_BUILD_PARALLEL_LEVEL" "$@"

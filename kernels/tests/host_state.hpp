@@ -45,19 +45,6 @@ class HostState {
     return {state.positions + number * state.shape.capacity, state.lengths[number]};
   }
 
-  /// Carries out the plans of one layer and slot, as compact() does.
-  void compact(std::uint32_t layer, std::uint32_t slot) const {
-    const std::size_t number = state.number(layer, slot);
-    const std::size_t begin = number * state.shape.capacity;
-    const std::uint32_t count = plans.counts[number];
-    for (std::uint32_t i = plans.first_moves[number]; i < count; ++i) {
-      const lethe::Slot from = plans.kept[begin + i];
-      state.scores[begin + i] = state.scores[begin + from];
-      state.positions[begin + i] = state.positions[begin + from];
-    }
-    state.lengths[number] = count;
-  }
-
   lethe::gpu::State state{};
   lethe::gpu::PlanBuffers plans{};
 

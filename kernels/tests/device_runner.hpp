@@ -1,0 +1,60 @@
+/// The calls of lethe::gpu on the device that is there, for tests that nvcc need not compile.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "host_state.hpp"
+#include "lethe/gpu/observe_block.cuh"
+#include "lethe/gpu/plan.cuh"
+
+namespace gpu_test {
+
+/// The device's name; empty when there is none.
+[[nodiscard]] std::string device_name();
+
+/// Plans one layer whose arrays lie on the host; writes the kept slots to `kept`, which is poisoned
+/// first. Throws std::runtime_error naming the call that failed, as all below do.
+[[nodiscard]] lethe::gpu::LayerPlan plan_on_device(const lethe::gpu::PlanSettings& settings,
+                                                   const lethe::gpu::LayerInput& input,
+                                                   std::vector<lethe::Slot>& kept);
+
+/// A runner of gpu_test::Decode: everything on one stream, read back when asked.
+class DeviceRunner {
+ public:
+  DeviceRunner(const lethe::gpu::StateShape& shape, std::uint64_t seed);
+  ~DeviceRunner();
+  DeviceRunner(const DeviceRunner&) = delete;
+  DeviceRunner& operator=(const DeviceRunner&) = delete;
+
+  void start(const std::vector<std::int32_t>& batch, std::uint32_t threshold);
+  void make_room(const std::vector<std::int32_t>& batch, const lethe::gpu::PlanSettings& settings);
+  void append(const std::vector<std::int32_t>& batch, std::uint32_t tokens);
+
+  /// seen: holds data and lse, to which `given` points.
+  template <class Seen, class Observation>
+  void observe(const std::vector<std::int32_t>& batch, std::uint32_t layer,
+               const std::vector<lethe::gpu::QueryWeight>& weights, const Seen& seen,
+               const lethe::gpu::BatchObservation<Observation>& given) {
+    observe_bytes(batch, layer, weights, seen.data.size() * sizeof(seen.data[0]), seen.lse, given);
+  }
+
+  [[nodiscard]] const HostState& read();
+
+ private:
+  struct Device;
+
+  template <class Observation>
+  void observe_bytes(const std::vector<std::int32_t>& batch, std::uint32_t layer,
+                     const std::vector<lethe::gpu::QueryWeight>& weights, std::size_t bytes,
+                     const std::vector<float>& lse,
+                     lethe::gpu::BatchObservation<Observation> given);
+
+  HostState host_;
+  std::unique_ptr<Device> device_;
+};
+
+}  // namespace gpu_test
