@@ -155,17 +155,20 @@ TEST_CASE("blocks go to the device and back whole, through batches and pitched c
   RuntimeCalls calls;
   const Stream engine;
   for (const bool batches : {true, false}) {
+    const DeviceMemory device = naive::device_memory(blocks * bytes);
+    // [gpu_transfer]
     lethe::gpu::PinnedMemory<RuntimeCalls> pinned({.blocks = 2 * blocks, .block_bytes = bytes},
                                                   calls);
-    REQUIRE(pinned.status().ok());
-    const DeviceMemory device = naive::device_memory(blocks * bytes);
     lethe::gpu::StreamCopier<RuntimeCalls> copier({.batch_calls = batches}, calls);
-    REQUIRE(copier.take_error().ok());
     lethe::layerkv::TransferQueue queue({.transfers = 4, .copies = blocks}, copier);
+    // [gpu_transfer]
+    REQUIRE(pinned.status().ok());
+    REQUIRE(copier.take_error().ok());
     std::byte* source = pinned.bytes().data();
     std::byte* back = source + blocks * bytes;
     for (int turn = 0; turn < 20; ++turn) {
       for (std::byte& byte : pinned.bytes()) byte = static_cast<std::byte>(random.next() >> 32);
+      // Behind the last kernel that reads the blocks which are overwritten.
       REQUIRE(copier.follow(engine.stream).ok());
       const auto in = random_copies(random, source, device.get(), blocks, bytes);
       carry(queue, in, Route::to_device);
