@@ -80,10 +80,11 @@ struct Engine {
   SimulatedCuda cuda;
   SimulatedCalls calls{&cuda};
   std::size_t stream = 0;
+  /// Device memory, which outlives what reads it.
+  std::vector<Numbers> outcomes;
   ReadBack read_back{layers * slots, calls};
   HostLengths lengths{{.layers = layers, .slots = slots}};
   Numbers counts = Numbers(layers * slots, 0);
-  std::vector<Numbers> outcomes;
 };
 
 /// Lengths at random, some of a sequence's layers much shorter than others.
