@@ -28,6 +28,7 @@ layerkv::LayerwiseConfig layerwise_config(const LayeredSettings& settings) {
           .tpot = settings.minds_slack ? settings.each_token : 0,
           .heeds_missed = settings.heeds_missed,
           .chunk = settings.engine.batch_tokens,
+          .fetches_chunks = settings.counts_fetches,
           .staging = std::min<std::size_t>(2, settings.shape.layers)};
 }
 

@@ -21,6 +21,8 @@ struct LayeredSettings {
   bool hides_fetches = true;
   /// Prompts wait for a decoding request that misses its target anyway, too.
   bool heeds_missed = true;
+  /// Layers that stay are counted with what later chunks of a prompt fetch again.
+  bool counts_fetches = true;
   double each_token = 0.2;  ///< that target, seconds a token
   /// Most tokens that a layer holds, by layer: a pruner's bounds; empty: none.
   std::vector<std::uint32_t> bounds;

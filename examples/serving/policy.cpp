@@ -15,18 +15,19 @@ constexpr std::size_t gathered_bytes = std::size_t{2} << 20;
 
 struct Named {
   const char* name;
-  bool is_layered, offloads, prunes, interleaves, minds_slack, gathers, hides, heeds;
+  bool is_layered, offloads, prunes, interleaves, minds_slack, gathers, hides, heeds, counts;
 };
-constexpr std::array<Named, 9> policies{{
-    {"vllm", false, false, false, false, false, false, true, true},
-    {"layerkv", true, true, false, true, true, true, true, true},
-    {"lethe", true, false, true, false, false, false, true, true},
-    {"layerkv+lethe", true, true, true, true, true, true, true, true},
-    {"layerkv-last", true, true, false, false, true, true, true, true},
-    {"layerkv-greedy", true, true, false, true, false, true, true, true},
-    {"layerkv-forgiving", true, true, false, true, true, true, true, false},
-    {"layerkv-fetch", true, true, false, true, true, true, false, true},
-    {"layerkv-scattered", true, true, false, true, true, false, true, true},
+constexpr std::array<Named, 10> policies{{
+    {"vllm", false, false, false, false, false, false, true, true, true},
+    {"layerkv", true, true, false, true, true, true, true, true, true},
+    {"lethe", true, false, true, false, false, false, true, true, true},
+    {"layerkv+lethe", true, true, true, true, true, true, true, true, true},
+    {"layerkv-last", true, true, false, false, true, true, true, true, true},
+    {"layerkv-greedy", true, true, false, true, false, true, true, true, true},
+    {"layerkv-forgiving", true, true, false, true, true, true, true, false, true},
+    {"layerkv-fetch", true, true, false, true, true, true, false, true, true},
+    {"layerkv-scattered", true, true, false, true, true, false, true, true, true},
+    {"layerkv-published", true, true, false, true, true, true, true, true, false},
 }};
 
 const Named& policy(const std::string& name) {
@@ -47,6 +48,7 @@ LayeredSettings layered(const Named& named, const Profile& profile,
   made.minds_slack = named.minds_slack;
   made.hides_fetches = named.hides;
   made.heeds_missed = named.heeds;
+  made.counts_fetches = named.counts;
   made.each_token = settings.each_token;
   made.most_output = settings.most_output;
   if (named.prunes)

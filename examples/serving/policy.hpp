@@ -35,7 +35,9 @@ void check_policy(const std::string& name);
 /// requests
 ///   that miss their target anyway;
 /// - layerkv-last, layerkv-scattered, layerkv-fetch: layerkv without interleaving, without
-///   coalescing, and fetching layers for every step whether that hides or not.
+///   coalescing, and fetching layers for every step whether that hides or not;
+/// - layerkv-published: layers that stay are counted as published, without what the later chunks of
+///   a prompt fetch again.
 RunResults serve_policy(const std::string& name, const Trace& trace, const Profile& profile,
                         const PolicySettings& settings, const ServeProgress& progress = {});
 

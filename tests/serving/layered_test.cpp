@@ -188,6 +188,30 @@ TEST_CASE("of a prompt of which some layers leave, the choice says which") {
         (settings.interleaves ? std::vector<std::size_t>{0, 2} : std::vector<std::size_t>{0, 1}));
 }
 
+TEST_CASE("layers that stay are counted with what chunks fetch again, or as published") {
+  Profile profile = machine(14);
+  // Behind 96 tokens one layer of as many hides, behind the 4 that are left none.
+  profile.link_bytes = 1e7;
+  LayeredSettings settings = layered(profile, {.batch_tokens = 96, .block_tokens = 16});
+  settings.minds_slack = false;
+  settings.counts_fetches = GENERATE(true, false);
+  RunResults results;
+  results.requests.resize(2);
+  serving::LayeredScheduler scheduler(settings, results);
+  for (std::uint32_t i = 0; i < 2; ++i)
+    scheduler.arrive(i, {.arrival = 0, .input = 100, .output = 20});
+  std::vector<StepItem> items;
+  for (const double now : {0.0, 0.002}) {
+    scheduler.schedule(now, items);
+    scheduler.finish(now + 0.002, items);
+  }
+  REQUIRE(scheduler.running() == 2);
+  std::size_t away = 0;
+  for (std::size_t layer = 0; layer < 4; ++layer)
+    away += scheduler.tables().tier(1, layer) == Tier::host ? 1 : 0;
+  CHECK(away == (settings.counts_fetches ? 0 : 1));
+}
+
 TEST_CASE("where no fetch hides, the first request decodes all the same") {
   struct Machine {
     std::size_t blocks;
