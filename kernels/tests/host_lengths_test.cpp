@@ -146,8 +146,8 @@ TEST_CASE("a read-back is begun behind what it reads, and one at a time") {
   SimulatedCalls calls{&cuda};
   std::size_t stream = 0;
   REQUIRE(calls.create_stream(stream) == 0);
-  ReadBack read_back(4, calls);
   Numbers device{1, 2, 3, 4, 5};
+  ReadBack read_back(4, calls);
   const Range all[] = {device};
   CHECK(std::string(read_back.begin(all, stream).call) == "read_back");
   const Range some[] = {Range(device).first(1), Range(device).subspan(3)};
