@@ -1,0 +1,90 @@
+// What docs/gpu.md shows of an engine, compiled.
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "lethe/gpu/compact.cuh"
+#include "lethe/gpu/observe.cuh"
+#include "lethe/gpu/round.cuh"
+#include "lethe/gpu/round_compaction.hpp"
+
+namespace {
+
+using namespace lethe;
+
+/// An engine whose attention hands out logits and their log-sum-exp.
+struct Engine {
+  // [members]
+  gpu::State state;           // place_state, start_sequences
+  gpu::PlanBuffers plans;     // place_plans
+  gpu::Batch batch;           // slot_of_row on the device; -1 is padding
+  gpu::QueryWeight* weights;  // on the device, one a row, from each sequence's gpu::RasrWeights
+  gpu::PageArray keys, values;
+  gpu::DeviceTables tables;  // block tables, and the list of blocks that a round frees
+  // [members]
+  gpu::BatchObservation<Logits<BFloat16>> attention;
+
+  void attend(std::uint32_t layer, cudaStream_t stream);
+  gpu::Status make_room(cudaStream_t stream) const;
+  gpu::Status step(cudaStream_t stream);
+};
+
+void Engine::attend(std::uint32_t, cudaStream_t) {}
+
+// [make_room]
+gpu::Status Engine::make_room(cudaStream_t stream) const {
+  gpu::Round round{.state = state, .batch = batch, .plans = plans};
+  round.settings = {.capacity = state.shape.capacity, .step_tokens = 1};
+  round.settings.policy = {.retention = {.first_tokens = 4, .recent_ratio = 0.1f},
+                           .first_threshold = 512};
+  round.settings.block_tokens = tables.block_tokens;
+  const gpu::Status planned = gpu::plan_round(round, stream);
+  if (!planned.ok()) return planned;
+  gpu::Compaction compaction = gpu::compaction_of(state, plans, batch);
+  compaction.pages[compaction.page_count++] = keys;
+  compaction.pages[compaction.page_count++] = values;
+  compaction.tables = tables;
+  return gpu::compact(compaction, stream);
+}
+// [make_room]
+
+// [step]
+gpu::Status Engine::step(cudaStream_t stream) {
+  gpu::Status status = make_room(stream);
+  if (status.ok()) status = gpu::append(state, batch, 1, stream);
+  for (std::uint32_t layer = 0; status.ok() && layer < state.shape.layers; ++layer) {
+    attend(layer, stream);  // appends the layer's key and value, then attends
+    status = gpu::observe({state, batch, layer, weights}, attention, stream);
+  }
+  return status;
+}
+// [step]
+
+// [sink]
+/// The last step of an attention kernel: mass[head][token] of a row's heads, normalised, lies in
+/// shared or global memory; one block a row.
+__global__ void record_mass(gpu::ObservedLayer layer, const float* mass, std::uint32_t heads,
+                            std::uint32_t columns) {
+  const gpu::MassSink sink(layer, 1, blockIdx.x);
+  const float* row = mass + std::size_t{blockIdx.x} * heads * columns;
+  for (std::uint32_t token = threadIdx.x; token < sink.tokens(); token += blockDim.x) {
+    float sum = 0.0f;
+    for (std::uint32_t head = 0; head < heads; ++head) sum += row[head * columns + token];
+    sink(token, 0, sum);
+  }
+}
+// [sink]
+
+}  // namespace
+
+namespace gpu_test {
+
+/// Instantiates all of the above.
+int build_engine(cudaStream_t stream) {
+  Engine engine{};
+  record_mass<<<1, 128, 0, stream>>>({engine.state, engine.batch, 0, engine.weights}, nullptr, 1,
+                                     1);
+  return engine.step(stream).code;
+}
+
+}  // namespace gpu_test
