@@ -31,7 +31,9 @@ struct SegmentBreakpointConfig {
 
 /// The least float that is not below maximum / ratio: scores that reach it are salient.
 /// maximum: above 0. ratio: above 1.
-[[nodiscard]] LETHE_HOST_DEVICE inline float salience_level(float maximum, float ratio) {
+[[nodiscard]] LETHE_HOST_DEVICE LETHE_EXACT inline float salience_level(float maximum,
+                                                                        float ratio) {
+  LETHE_EXACT_BODY
   const double exact = static_cast<double>(maximum) / static_cast<double>(ratio);
   const float rounded = static_cast<float>(exact);
   if (!(static_cast<double>(rounded) < exact)) return rounded;
