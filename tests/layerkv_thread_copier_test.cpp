@@ -168,17 +168,21 @@ TEST_CASE("once constructed, a queue, a coalescer and a copier allocate nothing"
       {.source = source.data(), .target = target.data(), .block_bytes = block_bytes}};
   const std::size_t before = allocations;
   std::size_t ended = 0;
-  for (std::size_t round = 0; ended < 60; ++round) {
-    const auto id = queue.start({.copies = coalescer.copies(std::span<const Move>(moves), array),
-                                 .staging = static_cast<lethe::layerkv::Staging>(round % 3)});
-    if (id && round % 7 == 6) queue.cancel(*id);
+  const auto go_on = [&] {
     queue.poll(std::chrono::steady_clock::now().time_since_epoch());
     queue.wait();
     while (const auto finished = queue.take_finished()) {
       ++ended;
       if (finished->buffer != lethe::layerkv::no_buffer) queue.release(finished->buffer);
     }
+  };
+  for (std::size_t round = 0; ended < 60; ++round) {
+    const auto id = queue.start({.copies = coalescer.copies(std::span<const Move>(moves), array),
+                                 .staging = static_cast<lethe::layerkv::Staging>(round % 3)});
+    if (id && round % 7 == 6) queue.cancel(*id);
+    go_on();
   }
+  while (queue.live() != 0) go_on();
   const std::size_t after = allocations;
   CHECK(after == before);
   CHECK(target == source);
