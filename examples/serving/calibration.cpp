@@ -48,7 +48,7 @@ std::vector<StepSample> kinds_of_steps(const CalibrationSettings& settings) {
   for (const std::size_t tokens : doubling(16, settings.tokens))
     kinds.push_back({tokens, 1, 0, {}, 0});
   for (const std::size_t sequences : doubling(1, settings.sequences))
-    for (const std::size_t share : {8, 2, 1})
+    for (const std::size_t share : {8U, 2U, 1U})
       kinds.push_back(
           {sequences, sequences, std::max<std::size_t>(1, settings.context / share), {}, 0});
   std::shuffle(kinds.begin(), kinds.end(), std::minstd_rand());
