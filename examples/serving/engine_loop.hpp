@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "arrivals.hpp"
 #include "engine_settings.hpp"
 #include "profile.hpp"
 #include "results.hpp"
@@ -29,17 +30,22 @@ class EngineLoop {
   /// policy writes into `results`, whose requests are as many as the trace's.
   EngineLoop(const Trace& trace, const StepTimes& times, const EngineSettings& settings,
              Policy& policy, RunResults& results)
-      : trace_(trace), times_(times), settings_(settings), policy_(policy), results_(results) {}
+      : trace_(trace),
+        times_(times),
+        settings_(settings),
+        policy_(policy),
+        results_(results),
+        arrivals_(trace, policy, results) {}
 
   void run(const std::function<void(std::size_t)>& progress) {
-    while (done() < trace_.requests.size()) {
-      arrive();
+    while (arrivals_.done() < trace_.requests.size()) {
+      arrivals_.until(now_);
       if (under_way_ < depth() && begin() && under_way_ < depth()) continue;
       if (under_way_ > 0)
         finish();
       else
         wait();
-      if (progress && results_.steps % 64 == 0) progress(done());
+      if (progress && results_.steps % 64 == 0) progress(arrivals_.done());
     }
     results_.makespan = now_ - trace_.requests.front().arrival;
     results_.moments = timeline_.take();
@@ -53,19 +59,6 @@ class EngineLoop {
   };
 
   std::size_t depth() const { return settings_.schedules_ahead ? 2 : 1; }
-  std::size_t done() const { return policy_.finished() + refused_; }
-
-  void arrive() {
-    for (; next_ < trace_.requests.size() && trace_.requests[next_].arrival <= now_; ++next_) {
-      const Request& request = trace_.requests[next_];
-      if (policy_.fits(request)) {
-        policy_.arrive(static_cast<std::uint32_t>(next_), request);
-        continue;
-      }
-      results_.requests[next_].is_refused = true;
-      ++refused_;
-    }
-  }
 
   /// Decides a step; false when there is nothing to do.
   bool begin() {
@@ -88,16 +81,13 @@ class EngineLoop {
     policy_.finish(now_, step.items);
     first_ = (first_ + 1) % steps_.size();
     --under_way_;
-    timeline_.add({now_, static_cast<std::uint32_t>(policy_.running()),
-                   static_cast<std::uint32_t>(policy_.waiting()), policy_.device_share(),
-                   policy_.host_share()});
+    timeline_.add(moment_of(now_, policy_));
   }
 
   /// Nothing runs: until the next arrival, or blocks that come free.
   void wait() {
-    double next = policy_.next_event();
-    if (next_ < trace_.requests.size()) next = std::min(next, trace_.requests[next_].arrival);
-    if (done() == trace_.requests.size()) return;
+    if (arrivals_.done() == trace_.requests.size()) return;
+    const double next = std::min(policy_.next_event(), arrivals_.next());
     if (!std::isfinite(next)) throw std::logic_error("the engine waits for nothing");
     now_ = std::max(now_, next);
   }
@@ -123,13 +113,12 @@ class EngineLoop {
   EngineSettings settings_;
   Policy& policy_;
   RunResults& results_;
+  Arrivals<Policy> arrivals_;
   Timeline timeline_;
   std::array<Step, 2> steps_;
   std::size_t first_ = 0;
   std::size_t under_way_ = 0;
   std::vector<PrefillPart> parts_;
-  std::size_t next_ = 0;
-  std::size_t refused_ = 0;
   double now_ = 0;
   double free_at_ = 0;
 };

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "arrivals.hpp"
 #include "results.hpp"
 #include "run_clock.hpp"
 #include "scheduler.hpp"
@@ -44,18 +45,19 @@ class RealLoop {
         runner_(runner),
         clock_(clock),
         results_(results),
-        texts_(texts) {}
+        texts_(texts),
+        arrivals_(trace, policy, results) {}
 
   /// Serves all requests, and waits until no layer is on its way.
   void run(const RunHooks& hooks) {
-    while (done() < trace_.requests.size()) {
-      arrive();
+    while (arrivals_.done() < trace_.requests.size()) {
+      arrivals_.until(clock_.seconds());
       policy_.schedule(clock_.seconds(), items_);
       if (items_.empty())
         wait();
       else
         step();
-      if (hooks.progress) hooks.progress(done());
+      if (hooks.progress) hooks.progress(arrivals_.done());
       if (hooks.pause) clock_.leave_out([&] { hooks.pause(clock_.seconds()); });
     }
     results_.makespan = clock_.seconds() - trace_.requests.front().arrival;
@@ -64,21 +66,6 @@ class RealLoop {
   }
 
  private:
-  std::size_t done() const { return policy_.finished() + refused_; }
-
-  void arrive() {
-    const double now = clock_.seconds();
-    for (; next_ < trace_.requests.size() && trace_.requests[next_].arrival <= now; ++next_) {
-      const Request& request = trace_.requests[next_];
-      if (policy_.fits(request)) {
-        policy_.arrive(static_cast<std::uint32_t>(next_), request);
-        continue;
-      }
-      results_.requests[next_].is_refused = true;
-      ++refused_;
-    }
-  }
-
   void step() {
     idle_ = 0;
     parts_.clear();
@@ -97,9 +84,7 @@ class RealLoop {
     policy_.finish(now, items_);
     ++results_.steps;
     results_.busy += now - begin;
-    timeline_.add({now, static_cast<std::uint32_t>(policy_.running()),
-                   static_cast<std::uint32_t>(policy_.waiting()), policy_.device_share(),
-                   policy_.host_share()});
+    timeline_.add(moment_of(now, policy_));
   }
 
   bool are_moving() {
@@ -110,9 +95,9 @@ class RealLoop {
   /// Nothing can be computed: until the next arrival, or a while for layers on their way.
   void wait() {
     const bool is_moving = are_moving();
-    if (next_ < trace_.requests.size())
-      return pause(is_moving ? 0 : trace_.requests[next_].arrival - clock_.seconds());
-    if (!is_moving && done() < trace_.requests.size() && ++idle_ > most_idle)
+    if (std::isfinite(arrivals_.next()))
+      return pause(is_moving ? 0 : arrivals_.next() - clock_.seconds());
+    if (!is_moving && arrivals_.done() < trace_.requests.size() && ++idle_ > most_idle)
       throw std::logic_error("the engine waits for nothing");
     pause(0);
   }
@@ -130,11 +115,10 @@ class RealLoop {
   RunClock& clock_;
   RunResults& results_;
   Texts& texts_;
+  Arrivals<Policy> arrivals_;
   Timeline timeline_;
   std::vector<StepItem> items_;
   std::vector<StepPart> parts_;
-  std::size_t next_ = 0;
-  std::size_t refused_ = 0;
   std::size_t idle_ = 0;
 };
 

@@ -12,9 +12,12 @@
 #include "lethe/cache/paged.hpp"
 #include "lethe/gpu/pack.cuh"
 #include "naive/random.hpp"
+#include "survivors.hpp"
 
 namespace {
 
+using gpu_test::plan_of;
+using gpu_test::survivors;
 using lethe::EvictionPlan;
 using lethe::Half;
 using lethe::Slot;
@@ -75,20 +78,6 @@ struct Packed {
   Numbers table, freed;
   std::uint32_t freed_count = poison, fresh_used = poison, begin = poison;
 };
-
-std::vector<Slot> survivors(Random& random, std::uint32_t tokens) {
-  const std::size_t percent = random.below(101);
-  const std::size_t whole = random.chance(50) ? random.below(tokens + 1) : 0;
-  std::vector<Slot> kept;
-  for (Slot slot = 0; slot < tokens; ++slot) {
-    if (slot < whole || random.chance(percent)) kept.push_back(slot);
-  }
-  return kept;
-}
-
-EvictionPlan plan_of(const std::vector<Slot>& kept, std::uint32_t tokens) {
-  return {.tokens = tokens, .first_move = lethe::first_move_of(kept), .kept = kept};
-}
 
 /// Entries that the packing writes and that others have too.
 Numbers replaced_entries(const Sequence& sequence, const EvictionPlan& plan) {

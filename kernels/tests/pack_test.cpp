@@ -11,9 +11,12 @@
 #include "lethe/cache/contiguous.hpp"
 #include "lethe/compact.hpp"
 #include "naive/random.hpp"
+#include "survivors.hpp"
 
 namespace {
 
+using gpu_test::plan_of;
+using gpu_test::survivors;
 using lethe::EvictionPlan;
 using lethe::Half;
 using lethe::Slot;
@@ -27,21 +30,6 @@ Bytes noise(Random& random, std::size_t count) {
   Bytes bytes(count);
   for (std::byte& byte : bytes) byte = static_cast<std::byte>(random.next() >> 32);
   return bytes;
-}
-
-/// Survivors of `tokens`: a share of them, after an untouched beginning.
-std::vector<Slot> survivors(Random& random, std::uint32_t tokens) {
-  const std::size_t percent = random.below(101);
-  const std::size_t whole = random.chance(50) ? random.below(tokens + 1) : 0;
-  std::vector<Slot> kept;
-  for (Slot slot = 0; slot < tokens; ++slot) {
-    if (slot < whole || random.chance(percent)) kept.push_back(slot);
-  }
-  return kept;
-}
-
-EvictionPlan plan_of(const std::vector<Slot>& kept, std::uint32_t tokens) {
-  return {.tokens = tokens, .first_move = lethe::first_move_of(kept), .kept = kept};
 }
 
 PackMoves moves_of(const EvictionPlan& plan) {
