@@ -176,11 +176,13 @@ TEST_CASE("once constructed, a queue, a coalescer and a copier allocate nothing"
       if (finished->buffer != lethe::layerkv::no_buffer) queue.release(finished->buffer);
     }
   };
-  for (std::size_t round = 0; ended < 60; ++round) {
+  std::size_t round = 0;
+  while (ended < 60) {
     const auto id = queue.start({.copies = coalescer.copies(std::span<const Move>(moves), array),
                                  .staging = static_cast<lethe::layerkv::Staging>(round % 3)});
     if (id && round % 7 == 6) queue.cancel(*id);
     go_on();
+    ++round;
   }
   while (queue.live() != 0) go_on();
   const std::size_t after = allocations;
