@@ -87,7 +87,7 @@ inline bool in_batch(std::size_t slot) { return slot == 2 || slot == 0; }
 inline void run(Random& random, const Compaction& compaction) {
   const auto grid = [&](auto body, std::uint32_t strips) {
     for (std::uint32_t layer = 0; layer < layers; ++layer) {
-      for (std::uint32_t row = 0; row < compaction.rows; ++row) {
+      for (std::uint32_t row = 0; row < compaction.batch.rows; ++row) {
         for (std::uint32_t strip = strips; strip-- > 0;) body(strip, row, layer);
       }
     }
@@ -126,7 +126,7 @@ struct Contiguous {
   Contiguous(Random& random, std::uint32_t plan_heads) : plans(random, plan_heads), memories(4) {
     const bool heads_first = random.chance(50);
     const std::uint32_t sizes[] = {16, 6, 1, 4};
-    compaction = {.plans = plans.view(), .strip_count = 4, .slot_of_row = batch.data(), .rows = 4};
+    compaction = {.plans = plans.view(), .strip_count = 4, .batch = {batch.data(), 4}};
     for (std::size_t i = 0; i < 4; ++i) {
       const std::uint32_t heads = plan_heads != 1 ? plan_heads : i == 3 ? 1 : 3;
       compaction.strips[i] = strip_array(memories[i], sizes[i], heads, heads_first);
@@ -204,11 +204,8 @@ inline PageArray page_array(Bytes& memory, std::uint32_t row_bytes, std::uint32_
 /// Keys and values in blocks, positions in plain memory, compacted together.
 struct Paged {
   Paged(Random& random, bool hand_in) : plans(random, 1), tables(plans, hand_in) {
-    compaction = {.plans = plans.view(),
-                  .strip_count = 1,
-                  .page_count = 2,
-                  .slot_of_row = batch.data(),
-                  .rows = 4};
+    compaction = {
+        .plans = plans.view(), .strip_count = 1, .page_count = 2, .batch = {batch.data(), 4}};
     compaction.pages[0] = page_array(keys, 16, 2);
     compaction.pages[1] = page_array(values, 3, 2);
     compaction.strips[0] = strip_array(positions, 4, 1, true);

@@ -168,8 +168,8 @@ TEST_CASE("arguments are refused on the host, each by its name") {
   refuses([](auto& c) { c.strip_count = 9; }, "strip_count:");
   refuses([](auto& c) { c.page_count = 5; }, "page_count:");
   refuses([](auto& c) { c.strip_count = c.page_count = 0; }, "strip_count:");
-  refuses([](auto& c) { c.rows = 65536; }, "rows:");
-  refuses([](auto& c) { c.slot_of_row = nullptr, c.rows = 5; }, "slot_of_row:");
+  refuses([](auto& c) { c.batch.rows = 65536; }, "rows:");
+  refuses([](auto& c) { c.batch = {nullptr, 5}; }, "slot_of_row:");
   refuses([](auto& c) { c.tables.tables = nullptr; }, "tables:");
   refuses([](auto& c) { c.tables.entries = nullptr; }, "tables:");
   refuses([](auto& c) { c.tables.workspace = nullptr; }, "workspace:");

@@ -62,7 +62,7 @@ Compaction on_device(const Mirror& mirror, Compaction compaction) {
   move(compaction.plans.counts);
   move(compaction.plans.first_moves);
   move(compaction.plans.lengths);
-  move(compaction.slot_of_row);
+  move(compaction.batch.slot_of_row);
   for (std::size_t i = 0; i < compaction.strip_count; ++i) move(compaction.strips[i].base);
   for (std::size_t i = 0; i < compaction.page_count; ++i) move(compaction.pages[i].base);
   auto& tables = compaction.tables;

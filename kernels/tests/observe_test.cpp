@@ -75,7 +75,7 @@ class Emulation {
  private:
   void compact(const lethe::gpu::Compaction& compaction) {
     REQUIRE(lethe::gpu::check(compaction).ok());
-    for (std::uint32_t row = 0; row < compaction.rows; ++row) {
+    for (std::uint32_t row = 0; row < compaction.batch.rows; ++row) {
       for (std::uint32_t layer = 0; layer < compaction.plans.layers; ++layer) {
         for (std::uint32_t strip = 0; strip < lethe::gpu::strips_of(compaction); ++strip) {
           lethe::gpu::compact_block(block(), compaction, strip, row, layer);

@@ -53,16 +53,16 @@ __global__ void __launch_bounds__(Threads)
 [[nodiscard]] inline Status compact(const Compaction& compaction, cudaStream_t stream) {
   constexpr unsigned threads = detail::pack_threads;
   Status status = check(compaction);
-  if (!status.ok() || compaction.rows == 0) return status;
+  if (!status.ok() || compaction.batch.rows == 0) return status;
   const std::uint32_t layers = compaction.plans.layers;
-  const dim3 tables(compaction.rows, layers);
+  const dim3 tables(compaction.batch.rows, layers);
   const bool paged = compaction.page_count != 0;
   if (paged) {
     status = detail::launch_blocks("plan_pages_kernel", detail::plan_pages_kernel<threads>, tables,
                                    threads, stream, compaction);
     if (!status.ok()) return status;
   }
-  const dim3 strips(strips_of(compaction), compaction.rows, layers);
+  const dim3 strips(strips_of(compaction), compaction.batch.rows, layers);
   status = detail::launch_blocks("compact_kernel", detail::compact_kernel<threads>, strips, threads,
                                  stream, compaction);
   if (!status.ok() || !paged) return status;

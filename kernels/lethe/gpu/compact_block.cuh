@@ -27,15 +27,6 @@ struct CompactPlace {
   }
 };
 
-/// False: the row is padding, or names no slot.
-[[nodiscard]] LETHE_BLOCK_CODE inline bool slot_of(const Compaction& compaction, std::uint32_t row,
-                                                   std::uint32_t& slot) {
-  const std::int32_t given = compaction.slot_of_row != nullptr ? compaction.slot_of_row[row]
-                                                               : static_cast<std::int32_t>(row);
-  slot = static_cast<std::uint32_t>(given);
-  return given >= 0 && slot < compaction.plans.slots;
-}
-
 /// begin == count where nothing moves.
 [[nodiscard]] LETHE_BLOCK_CODE inline PackMoves moves_of(const Compaction& compaction,
                                                          const CompactPlace& place,
@@ -125,7 +116,7 @@ template <ThreadBlock Block>
 LETHE_BLOCK_CODE void compact_block(const Block& block, const Compaction& compaction,
                                     std::uint32_t strip, std::uint32_t row, std::uint32_t layer) {
   detail::CompactPlace place{layer, 0};
-  if (!detail::slot_of(compaction, row, place.slot)) return;
+  if (!detail::slot_of_row(compaction.batch, compaction.plans.slots, row, place.slot)) return;
   detail::pack_strip(block, compaction, place, strip);
   const DevicePlans& plans = compaction.plans;
   if (strip != 0 || plans.lengths == nullptr) return;
@@ -144,7 +135,7 @@ template <ThreadBlock Block>
 LETHE_BLOCK_CODE void plan_pages_block(const Block& block, const Compaction& compaction,
                                        std::uint32_t row, std::uint32_t layer) {
   detail::CompactPlace place{layer, 0};
-  if (!detail::slot_of(compaction, row, place.slot)) return;
+  if (!detail::slot_of_row(compaction.batch, compaction.plans.slots, row, place.slot)) return;
   const DeviceTables& tables = compaction.tables;
   const std::size_t number = place.table_of(compaction.plans);
   pack_pages(block, detail::page_task(compaction, place),
@@ -158,7 +149,7 @@ template <ThreadBlock Block>
 LETHE_BLOCK_CODE void publish_pages_block(const Block& block, const Compaction& compaction,
                                           std::uint32_t row, std::uint32_t layer) {
   detail::CompactPlace place{layer, 0};
-  if (!detail::slot_of(compaction, row, place.slot)) return;
+  if (!detail::slot_of_row(compaction.batch, compaction.plans.slots, row, place.slot)) return;
   const DeviceTables& tables = compaction.tables;
   const std::size_t number = place.table_of(compaction.plans);
   if (block.read(tables.begins[number]) == refused_pages) return;

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "lethe/gpu/batch.hpp"
 #include "lethe/gpu/status.hpp"
 
 namespace lethe::gpu {
@@ -93,15 +94,11 @@ struct Compaction {
   std::uint32_t page_count = 0;
   /// Used where page_count is not 0.
   DeviceTables tables{};
-  /// The state slot of each row of the batch, -1 for padding, no slot twice; null: row is slot.
-  const std::int32_t* slot_of_row = nullptr;
-  std::uint32_t rows = 0;
+  Batch batch{};
 };
 
 namespace detail {
 
-/// The grid's y and z end there.
-inline constexpr std::uint32_t most_grid_rows = 65535;
 /// pack_bytes of pack.cuh, which host code need not include.
 inline constexpr std::uint64_t most_strip_bytes = (std::uint64_t{1} << 32) - (1u << 17);
 
@@ -128,7 +125,7 @@ template <class Array>
   if (plans.counts == nullptr) return "counts: give the plans' counts";
   if (plans.first_moves == nullptr) return "first_moves: give the first slots that move";
   if (plans.stride == 0) return "stride: give at least 1";
-  if (plans.layers == 0 || plans.layers > most_grid_rows) return "layers: give 1 to 65535";
+  if (plans.layers == 0 || plans.layers > most_rows) return "layers: give 1 to 65535";
   if (plans.slots == 0) return "slots: give at least 1";
   if (plans.heads == 0) return "heads: give at least 1";
   if (plans.capacity == 0) return "capacity: give the most tokens of a layer";
@@ -189,12 +186,8 @@ template <class Array>
   if (fault == nullptr && compaction.page_count != 0) {
     fault = detail::fault_of_tables(compaction.tables, compaction.plans);
   }
-  if (fault == nullptr && compaction.rows > detail::most_grid_rows) {
-    fault = "rows: a batch has at most 65535";
-  }
-  if (fault == nullptr && compaction.slot_of_row == nullptr &&
-      compaction.rows > compaction.plans.slots) {
-    fault = "slot_of_row: give it where there are more rows than slots";
+  if (fault == nullptr) {
+    fault = detail::fault_of_batch(compaction.batch, compaction.plans.slots);
   }
   return fault == nullptr ? Status{} : refused("compact", fault);
 }

@@ -34,15 +34,6 @@ struct ObservedLayer {
 
 namespace detail {
 
-/// The state slot of a row; false for padding.
-[[nodiscard]] LETHE_BLOCK_CODE inline bool slot_of_row(const Batch& batch, const StateShape& shape,
-                                                       std::uint32_t row, std::uint32_t& slot) {
-  const std::int32_t given =
-      batch.slot_of_row != nullptr ? batch.slot_of_row[row] : static_cast<std::int32_t>(row);
-  slot = static_cast<std::uint32_t>(given);
-  return given >= 0 && slot < shape.slots;
-}
-
 /// A score and a query's mass, both roundings made.
 [[nodiscard]] LETHE_BLOCK_CODE LETHE_EXACT inline float with_mass(float score, float mass,
                                                                   float weight) {
@@ -111,7 +102,7 @@ class MassSink {
   /// queries: those of the step, of each row.
   LETHE_BLOCK_CODE MassSink(const ObservedLayer& seen, std::uint32_t queries, std::uint32_t row) {
     std::uint32_t slot = 0;
-    if (!detail::slot_of_row(seen.batch, seen.state.shape, row, slot)) return;
+    if (!detail::slot_of_row(seen.batch, seen.state.shape.slots, row, slot)) return;
     const std::size_t number = seen.state.number(seen.layer, slot);
     scores_ = seen.state.scores + number * seen.state.shape.capacity;
     tokens_ = seen.state.lengths[number];
@@ -175,7 +166,7 @@ template <ThreadBlock Block>
 LETHE_BLOCK_CODE void append_block(const Block& block, const State& state, const Batch& batch,
                                    std::uint32_t tokens, std::uint32_t row) {
   std::uint32_t slot = 0;
-  if (!detail::slot_of_row(batch, state.shape, row, slot)) return;
+  if (!detail::slot_of_row(batch, state.shape.slots, row, slot)) return;
   const Position next = block.read(state.next_positions[slot]);
   block.lanes([&](unsigned lane) {
     for (std::uint32_t layer = lane; layer < state.shape.layers; layer += Block::threads) {
@@ -199,7 +190,7 @@ template <ThreadBlock Block>
 LETHE_BLOCK_CODE void start_block(const Block& block, const State& state, const Batch& batch,
                                   std::uint32_t threshold, std::uint32_t row) {
   std::uint32_t slot = 0;
-  if (!detail::slot_of_row(batch, state.shape, row, slot)) return;
+  if (!detail::slot_of_row(batch, state.shape.slots, row, slot)) return;
   block.lanes([&](unsigned lane) {
     for (std::uint32_t layer = lane; layer < state.shape.layers; layer += Block::threads) {
       state.lengths[state.number(layer, slot)] = 0;

@@ -54,7 +54,7 @@ template <class Observation>
 /// The status names the field and the remedy.
 [[nodiscard]] inline Status check(const char* call, const State& state, const Batch& batch) {
   const char* fault = detail::fault_of_state(state);
-  if (fault == nullptr) fault = detail::fault_of_batch(batch, state.shape);
+  if (fault == nullptr) fault = detail::fault_of_batch(batch, state.shape.slots);
   return fault == nullptr ? Status{} : refused(call, fault);
 }
 

@@ -55,7 +55,7 @@ namespace detail {
 /// O(1).
 [[nodiscard]] inline Status check(const Round& round) {
   const char* fault = detail::fault_of_state(round.state);
-  if (fault == nullptr) fault = detail::fault_of_batch(round.batch, round.state.shape);
+  if (fault == nullptr) fault = detail::fault_of_batch(round.batch, round.state.shape.slots);
   if (fault == nullptr) fault = detail::fault_of_settings(round.settings, round.state.shape);
   if (fault == nullptr && round.plans.kept == nullptr) {
     fault = "plans: give them memory by place_plans";
@@ -69,7 +69,7 @@ LETHE_BLOCK_CODE void plan_block(const Block& block, detail::PlanShared& shared,
                                  std::uint32_t layer, std::uint32_t row) {
   std::uint32_t slot = 0;
   const State& state = round.state;
-  if (!detail::slot_of_row(round.batch, state.shape, row, slot)) return;
+  if (!detail::slot_of_row(round.batch, state.shape.slots, row, slot)) return;
   const std::size_t number = state.number(layer, slot);
   const std::size_t begin = number * state.shape.capacity;
   const LayerInput input{.scores = state.scores + begin,

@@ -41,8 +41,7 @@ template <class T>
   compaction.strips[0] = detail::strip_of(state.scores, state.shape);
   compaction.strips[1] = detail::strip_of(state.positions, state.shape);
   compaction.strip_count = 2;
-  compaction.slot_of_row = batch.slot_of_row;
-  compaction.rows = batch.rows;
+  compaction.batch = batch;
   return compaction;
 }
 

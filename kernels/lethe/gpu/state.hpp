@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "lethe/gpu/batch.hpp"
 #include "lethe/gpu/status.hpp"
 #include "lethe/numeric.hpp"
 
@@ -46,13 +47,6 @@ struct State {
   }
 };
 
-/// Which state slot each row of a batch is, in device memory: -1 for padding, no slot twice. Null:
-/// row is slot.
-struct Batch {
-  const std::int32_t* slot_of_row = nullptr;
-  std::uint32_t rows = 0;
-};
-
 /// What a round writes, in the layout that a Compaction's DevicePlans (one plan for all heads)
 /// reads: number as in State.
 struct PlanBuffers {
@@ -81,9 +75,6 @@ class Carver {
   std::size_t bytes_ = 0;
 };
 
-/// The grid's y and z end there.
-inline constexpr std::uint32_t most_rows = 65535;
-
 [[nodiscard]] constexpr const char* fault_of_shape(const StateShape& shape) {
   if (shape.layers == 0 || shape.layers > most_rows) return "layers: give 1 to 65535";
   if (shape.slots == 0 || shape.slots > 0x7FFFFFFFu) return "slots: give 1 to 2^31 - 1";
@@ -95,14 +86,6 @@ inline constexpr std::uint32_t most_rows = 65535;
   const char* fault = fault_of_shape(state.shape);
   if (fault != nullptr) return fault;
   return state.scores == nullptr ? "state: give it memory by place_state" : nullptr;
-}
-
-[[nodiscard]] constexpr const char* fault_of_batch(const Batch& batch, const StateShape& shape) {
-  if (batch.rows > most_rows) return "rows: a batch has at most 65535";
-  if (batch.slot_of_row == nullptr && batch.rows > shape.slots) {
-    return "slot_of_row: give it where there are more rows than slots";
-  }
-  return nullptr;
 }
 
 /// Answers a size query, or says why `memory` will not do; then nothing is to be placed.
