@@ -37,16 +37,18 @@ std::size_t whole_pages(std::size_t bytes) noexcept { return round_up(bytes, pag
 }
 
 // Huge pages would keep memory that a prune has freed.
-std::byte* reserve(std::size_t bytes, std::size_t capacity) {
+AddressSpace reserve(std::size_t bytes, std::size_t capacity) {
   void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) refuse(capacity);
 #ifdef MADV_NOHUGEPAGE
   madvise(memory, bytes, MADV_NOHUGEPAGE);
 #endif
-  return static_cast<std::byte*>(memory);
+  return {static_cast<std::byte*>(memory), Unmap{bytes}};
 }
 
 }  // namespace
+
+void Unmap::operator()(std::byte* memory) const noexcept { munmap(memory, bytes); }
 
 std::string_view name(CacheType type) noexcept {
   return named_types[static_cast<std::size_t>(type)].name;
@@ -71,14 +73,12 @@ KVCache::KVCache(const ModelConfig& config, CacheType type, std::size_t capacity
   const std::size_t most = std::numeric_limits<std::size_t>::max() / 2;
   if (capacity == 0 || capacity > (most / strips - page_bytes()) / row_bytes_) refuse(capacity);
   strip_bytes_ = whole_pages(capacity * row_bytes_);
-  memory_bytes_ = strips * strip_bytes_;
-  memory_ = reserve(memory_bytes_, capacity);
+  memory_ = reserve(strips * strip_bytes_, capacity);
 }
 
 // Pages that hold no token are left untouched, so that they take no memory.
 KVCache::KVCache(const KVCache& other)
-    : memory_(reserve(other.memory_bytes_, other.capacity_)),
-      memory_bytes_(other.memory_bytes_),
+    : memory_(reserve(other.memory_.get_deleter().bytes, other.capacity_)),
       strip_bytes_(other.strip_bytes_),
       row_bytes_(other.row_bytes_),
       head_dim_(other.head_dim_),
@@ -95,28 +95,6 @@ KVCache::KVCache(const KVCache& other)
 }
 
 KVCache KVCache::copy() const { return KVCache(*this); }
-
-KVCache::KVCache(KVCache&& other) noexcept
-    : memory_(std::exchange(other.memory_, nullptr)),
-      memory_bytes_(std::exchange(other.memory_bytes_, 0)),
-      strip_bytes_(other.strip_bytes_),
-      row_bytes_(other.row_bytes_),
-      head_dim_(other.head_dim_),
-      channels_(other.channels_),
-      capacity_(other.capacity_),
-      heads_(other.heads_),
-      type_(other.type_),
-      sizes_(std::move(other.sizes_)) {}
-
-KVCache& KVCache::operator=(KVCache&& other) noexcept {
-  if (this == &other) return *this;
-  std::destroy_at(this);
-  return *std::construct_at(this, std::move(other));
-}
-
-KVCache::~KVCache() {
-  if (memory_ != nullptr) munmap(memory_, memory_bytes_);
-}
 
 void KVCache::apply(std::span<const lethe::EvictionPlan> plans) {
   for (const lethe::EvictionPlan& plan : plans) {

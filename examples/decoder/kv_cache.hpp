@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <lethe/cache_view.hpp>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -11,6 +12,13 @@
 #include "model_config.hpp"
 
 namespace decoder {
+
+/// Gives reserved addresses back to the system.
+struct Unmap {
+  std::size_t bytes = 0;
+  void operator()(std::byte* memory) const noexcept;
+};
+using AddressSpace = std::unique_ptr<std::byte, Unmap>;
 
 /// Keys and values of one sequence; models lethe::KVCacheView.
 ///
@@ -23,9 +31,8 @@ class KVCache {
   /// @param capacity most tokens a layer ever holds
   /// @throws Error when the memory cannot be had
   KVCache(const ModelConfig& config, CacheType type, std::size_t capacity);
-  KVCache(KVCache&& other) noexcept;
-  KVCache& operator=(KVCache&& other) noexcept;
-  ~KVCache();
+  KVCache(KVCache&& other) noexcept = default;
+  KVCache& operator=(KVCache&& other) noexcept = default;
 
   /// Returns a cache of its own memory with the same tokens, room included. O(bytes held).
   /// @throws Error when the memory cannot be had
@@ -98,14 +105,13 @@ class KVCache {
   KVCache(const KVCache& other);
   [[nodiscard]] std::byte* strip(std::size_t layer, std::size_t head,
                                  std::size_t kind) const noexcept {
-    return memory_ + ((layer * heads_ + head) * 2 + kind) * strip_bytes_;
+    return memory_.get() + ((layer * heads_ + head) * 2 + kind) * strip_bytes_;
   }
   void read(const std::byte* rows, std::size_t first, std::span<float> out) const noexcept;
   void pack(const lethe::EvictionPlan& plan, std::size_t head) noexcept;
   void release(std::size_t layer, std::size_t tokens_before) noexcept;
 
-  std::byte* memory_ = nullptr;
-  std::size_t memory_bytes_ = 0;
+  AddressSpace memory_;
   std::size_t strip_bytes_ = 0;
   std::size_t row_bytes_ = 0;
   std::size_t head_dim_ = 0;
