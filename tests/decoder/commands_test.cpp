@@ -1,9 +1,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstddef>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
@@ -425,6 +428,17 @@ TEST_CASE("damaged models are refused in one line", "[commands]") {
   check_refused(place.run("generate -m damaged.gguf -p ABC"), "damaged.gguf");
   check_refused(place.run("generate -m absent.gguf -p ABC"), "absent.gguf");
   check_refused(place.run("generate -m . -p ABC"), "decoder: ");
+}
+
+TEST_CASE("a weight that is no number ends a run in one line", "[commands]") {
+  const Workplace place;
+  std::vector<std::byte> bytes = decoder::test::tiny_model({.architecture = "llama"});
+  const float no_number = std::numeric_limits<float>::quiet_NaN();
+  std::memcpy(bytes.data() + bytes.size() - sizeof no_number, &no_number, sizeof no_number);
+  place.write("odd.gguf", {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  check_refused(place.run("generate -m odd.gguf -p ABC -n 4 --json g.json"),
+                "the logits are not all numbers");
+  CHECK_FALSE(place.has("g.json"));
 }
 
 TEST_CASE("an early refusal leaves no files behind", "[commands]") {
