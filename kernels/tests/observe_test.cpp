@@ -10,11 +10,9 @@
 
 #include "catch.hpp"
 #include "decode_cases.hpp"
+#include "emulation.hpp"
 #include "host_state.hpp"
-#include "lethe/gpu/compact_block.cuh"
 #include "lethe/gpu/observe_checks.hpp"
-#include "lethe/gpu/round_block.cuh"
-#include "lethe/gpu/round_compaction.hpp"
 
 namespace {
 
@@ -24,79 +22,9 @@ using lethe::gpu::BatchObservation;
 using lethe::gpu::HostBlock;
 using lethe::gpu::QueryWeight;
 
-/// A runner of gpu_test::Decode: the device's blocks, their lanes one after another.
-class Emulation {
- public:
-  Emulation(const lethe::gpu::StateShape& shape, std::uint64_t seed)
-      : host_(shape),
-        samples_(seed + 1000),
-        shared_(std::make_unique<lethe::gpu::detail::PlanShared>()) {}
-
-  void start(const std::vector<std::int32_t>& batch, std::uint32_t threshold) {
-    for (std::uint32_t row = 0; row < batch.size(); ++row) {
-      lethe::gpu::start_block(block(), host_.state, of(batch), threshold, row);
-    }
-  }
-
-  void make_room(const std::vector<std::int32_t>& batch, const lethe::gpu::PlanSettings& settings) {
-    const lethe::gpu::Round round{
-        .state = host_.state, .batch = of(batch), .settings = settings, .plans = host_.plans};
-    REQUIRE(lethe::gpu::check(round).ok());
-    for (std::uint32_t row = 0; row < batch.size(); ++row) {
-      for (std::uint32_t layer = 0; layer < host_.state.shape.layers; ++layer) {
-        lethe::gpu::plan_block(block(), *shared_, round, layer, row);
-      }
-    }
-    compact(lethe::gpu::compaction_of(host_.state, host_.plans, of(batch)));
-  }
-
-  void append(const std::vector<std::int32_t>& batch, std::uint32_t tokens) {
-    for (std::uint32_t row = 0; row < batch.size(); ++row) {
-      lethe::gpu::append_block(block(), host_.state, of(batch), tokens, row);
-    }
-  }
-
-  template <class Seen, class Observation>
-  void observe(const std::vector<std::int32_t>& batch, std::uint32_t layer,
-               const std::vector<QueryWeight>& weights, const Seen&,
-               const BatchObservation<Observation>& given) {
-    const lethe::gpu::ObservedLayer observed{host_.state, of(batch), layer, weights.data()};
-    REQUIRE(lethe::gpu::check(observed, given).ok());
-    const BatchObservation<Observation> packed = lethe::gpu::detail::packed(given);
-    for (std::uint32_t row = 0; row < batch.size(); ++row) {
-      for (std::uint32_t tile = 0; tile * 32 < host_.state.shape.capacity; ++tile) {
-        lethe::gpu::observe_block(block(), observed, packed, tile, row);
-      }
-    }
-  }
-
-  [[nodiscard]] const gpu_test::HostState& read() const { return host_; }
-
- private:
-  void compact(const lethe::gpu::Compaction& compaction) {
-    REQUIRE(lethe::gpu::check(compaction).ok());
-    for (std::uint32_t row = 0; row < compaction.batch.rows; ++row) {
-      for (std::uint32_t layer = 0; layer < compaction.plans.layers; ++layer) {
-        for (std::uint32_t strip = 0; strip < lethe::gpu::strips_of(compaction); ++strip) {
-          lethe::gpu::compact_block(block(), compaction, strip, row, layer);
-        }
-      }
-    }
-  }
-
-  [[nodiscard]] static lethe::gpu::Batch of(const std::vector<std::int32_t>& batch) {
-    return {batch.data(), static_cast<std::uint32_t>(batch.size())};
-  }
-  [[nodiscard]] HostBlock<32> block() { return HostBlock<32>(samples_.word()); }
-
-  gpu_test::HostState host_;
-  Samples samples_;
-  std::unique_ptr<lethe::gpu::detail::PlanShared> shared_;
-};
-
 template <class Observation>
 void decodes_as_the_host(std::uint64_t seed, Observation kind, float decay) {
-  gpu_test::Decode<Observation, Emulation> decode(seed, kind, decay);
+  gpu_test::Decode<Observation, gpu_test::Emulation> decode(seed, kind, decay);
   CHECK(decode.run(250) == "");
   CHECK(decode.pruned > 5);
 }
@@ -201,8 +129,22 @@ TEST_CASE("memory is sized by a query, and too little of it is refused") {
   CHECK(std::string(lethe::gpu::place_state(shape, memory.get(), less, state).remedy)
             .starts_with("bytes"));
   CHECK(less == bytes);
+  CHECK(state.scores == nullptr);
   auto* odd = static_cast<std::byte*>(memory.get()) + 4;
   CHECK(
       std::string(lethe::gpu::place_state(shape, odd, bytes, state).remedy).starts_with("memory"));
   CHECK_FALSE(lethe::gpu::place_state({0, 1, 1}, nullptr, bytes, state).ok());
+}
+
+TEST_CASE("too little memory for a round's plans is refused") {
+  std::size_t bytes = 0;
+  lethe::gpu::PlanBuffers plans;
+  const lethe::gpu::StateShape shape{2, 3, 100};
+  REQUIRE(lethe::gpu::place_plans(shape, nullptr, bytes, plans).ok());
+  const gpu_test::Memory memory = gpu_test::poisoned_memory(bytes);
+  std::size_t less = bytes - 1;
+  const lethe::gpu::Status status = lethe::gpu::place_plans(shape, memory.get(), less, plans);
+  CHECK(std::string(status.call) == "place_plans");
+  CHECK(std::string(status.remedy).starts_with("bytes"));
+  CHECK(plans.kept == nullptr);
 }

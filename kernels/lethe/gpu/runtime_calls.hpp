@@ -1,10 +1,11 @@
-/// The CUDA runtime as a model of TransferCalls.
+/// The CUDA runtime as a model of TransferCalls and of GraphCalls.
 #pragma once
 
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
 
+#include "lethe/gpu/graph_calls.hpp"
 #include "lethe/gpu/transfer_calls.hpp"
 
 namespace lethe::gpu {
@@ -14,6 +15,8 @@ namespace lethe::gpu {
 struct RuntimeCalls {
   using Stream = cudaStream_t;
   using Event = cudaEvent_t;
+  using Graph = cudaGraph_t;
+  using Executable = cudaGraphExec_t;
 
   /// Non-blocking, so that the engine's legacy default stream does not hold copies up.
   int create_stream(Stream& stream) {
@@ -69,6 +72,28 @@ struct RuntimeCalls {
   }
   int free_pinned(std::byte* memory) { return told(cudaFreeHost(memory)); }
 
+  int begin_capture(Stream stream) {
+    return told(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+  }
+  int end_capture(Stream stream, Graph& graph) {
+    return told(cudaStreamEndCapture(stream, &graph));
+  }
+  int count_nodes(Graph graph, std::size_t& nodes) {
+    return told(cudaGraphGetNodes(graph, nullptr, &nodes));
+  }
+  int instantiate(Executable& executable, Graph graph) {
+    return told(cudaGraphInstantiateWithFlags(&executable, graph, 0));
+  }
+  int update(Executable executable, Graph graph) {
+    cudaGraphExecUpdateResultInfo info{};
+    return told(cudaGraphExecUpdate(executable, graph, &info));
+  }
+  int launch_graph(Executable executable, Stream stream) {
+    return told(cudaGraphLaunch(executable, stream));
+  }
+  int destroy_graph(Graph graph) { return told(cudaGraphDestroy(graph)); }
+  int destroy_executable(Executable executable) { return told(cudaGraphExecDestroy(executable)); }
+
   /// Asking is refused while any thread captures a graph in the global mode: the work goes on.
   [[nodiscard]] bool not_ready(int code) const {
     return code == cudaErrorNotReady || code == cudaErrorStreamCaptureUnsupported;
@@ -82,6 +107,7 @@ struct RuntimeCalls {
   }
 };
 static_assert(TransferCalls<RuntimeCalls>);
+static_assert(GraphCalls<RuntimeCalls>);
 #if CUDART_VERSION >= 13000
 static_assert(BatchCopyCalls<RuntimeCalls>);
 #endif
