@@ -39,6 +39,15 @@ inline DeviceMemory device_memory(std::size_t bytes) {
   return DeviceMemory(static_cast<std::byte*>(memory));
 }
 
+/// A stream of the engine's.
+struct Stream {
+  Stream() { succeed(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking)); }
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  ~Stream() { static_cast<void>(cudaStreamDestroy(stream)); }
+  cudaStream_t stream = nullptr;
+};
+
 /// Host vectors and their copies on the device.
 class Mirror {
  public:
@@ -48,6 +57,8 @@ class Mirror {
     const std::size_t size = items.size() * sizeof(Item);
     DeviceMemory memory = device_memory(size);
     succeed(cudaMemcpy(memory.get(), bytes, size, cudaMemcpyHostToDevice));
+    // From pageable memory that copy may still be on its way, and no other stream waits for it.
+    succeed(cudaDeviceSynchronize());
     copies_.push_back({bytes, size, std::move(memory)});
   }
   /// The device's address of what a pointer into an added vector points to; null stays null.

@@ -44,9 +44,10 @@ class DeviceRunner {
 
   [[nodiscard]] const HostState& read();
 
- private:
+ protected:
   struct Device;
 
+ private:
   template <class Observation>
   void observe_bytes(const std::vector<std::int32_t>& batch, std::uint32_t layer,
                      const std::vector<lethe::gpu::QueryWeight>& weights, std::size_t bytes,
@@ -54,7 +55,26 @@ class DeviceRunner {
                      lethe::gpu::BatchObservation<Observation> given);
 
   HostState host_;
+
+ protected:
   std::unique_ptr<Device> device_;
+};
+
+/// The same, whose rounds are replays of one graph over as many rows as a batch may have, recorded
+/// again only when a step appends another number of tokens.
+class ReplayRunner : public DeviceRunner {
+ public:
+  ReplayRunner(const lethe::gpu::StateShape& shape, std::uint64_t seed);
+  ~ReplayRunner();
+
+  void make_room(const std::vector<std::int32_t>& batch, const lethe::gpu::PlanSettings& settings);
+
+ private:
+  struct Recorded;
+
+  void record(const lethe::gpu::PlanSettings& settings);
+
+  std::unique_ptr<Recorded> recorded_;
 };
 
 }  // namespace gpu_test

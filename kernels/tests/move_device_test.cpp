@@ -11,13 +11,15 @@
 
 #include "catch.hpp"
 #include "compact_cases.hpp"
-#include "compact_launch.hpp"
 #include "device_memory.hpp"
+#include "launches.hpp"
 #include "lethe/gpu/pinned_memory.hpp"
+#include "lethe/gpu/prune_graph.hpp"
 #include "lethe/gpu/read_back.hpp"
 #include "lethe/gpu/runtime_calls.hpp"
 #include "lethe/gpu/stream_copier.hpp"
 #include "lethe/layerkv/transfer.hpp"
+#include "mirrored_compaction.hpp"
 
 namespace {
 
@@ -28,69 +30,23 @@ using lethe::layerkv::Route;
 using naive::DeviceMemory;
 using naive::Mirror;
 using naive::Random;
+using naive::Stream;
 using naive::succeed;
 using namespace naive::compactions;
-
-/// A stream of the engine's.
-struct Stream {
-  Stream() { succeed(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking)); }
-  Stream(const Stream&) = delete;
-  Stream& operator=(const Stream&) = delete;
-  ~Stream() { static_cast<void>(cudaStreamDestroy(stream)); }
-  cudaStream_t stream = nullptr;
-};
-
-void add(Mirror& mirror, const Plans& plans) {
-  mirror.add(plans.kept);
-  mirror.add(plans.records);
-  mirror.add(plans.lengths);
-  mirror.add(batch);
-}
-
-void add(Mirror& mirror, const Tables& tables) {
-  for (const Numbers* numbers : {&tables.tables, &tables.entries, &tables.owners, &tables.fresh,
-                                 &tables.fresh_counts, &tables.freed, &tables.freed_counts,
-                                 &tables.fresh_used, &tables.begins, &tables.workspace}) {
-    mirror.add(*numbers);
-  }
-}
-
-/// The same compaction of the mirror's copies.
-Compaction on_device(const Mirror& mirror, Compaction compaction) {
-  const auto move = [&](auto*& pointer) { pointer = mirror.on_device(pointer); };
-  move(compaction.plans.kept);
-  move(compaction.plans.counts);
-  move(compaction.plans.first_moves);
-  move(compaction.plans.lengths);
-  move(compaction.batch.slot_of_row);
-  for (std::size_t i = 0; i < compaction.strip_count; ++i) move(compaction.strips[i].base);
-  for (std::size_t i = 0; i < compaction.page_count; ++i) move(compaction.pages[i].base);
-  auto& tables = compaction.tables;
-  for (auto* pointer : {&tables.tables, &tables.entries, &tables.freed, &tables.freed_counts,
-                        &tables.fresh_used, &tables.begins, &tables.workspace}) {
-    move(*pointer);
-  }
-  for (auto* pointer : {&tables.owners, &tables.fresh, &tables.fresh_counts}) move(*pointer);
-  return compaction;
-}
 
 /// Launched directly, or captured in a graph that is then launched.
 void launch(const Compaction& compaction, bool captured) {
   const Stream own;
   if (!captured) {
-    REQUIRE(launch_compact(compaction, own.stream).ok());
+    REQUIRE(launches::compact(compaction, own.stream).ok());
     return succeed(cudaStreamSynchronize(own.stream));
   }
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t ready = nullptr;
-  succeed(cudaStreamBeginCapture(own.stream, cudaStreamCaptureModeThreadLocal));
-  REQUIRE(launch_compact(compaction, own.stream).ok());
-  succeed(cudaStreamEndCapture(own.stream, &graph));
-  succeed(cudaGraphInstantiate(&ready, graph, 0));
-  succeed(cudaGraphLaunch(ready, own.stream));
+  RuntimeCalls calls;
+  lethe::gpu::PruneGraph<RuntimeCalls> graph(calls);
+  const auto compact = [&](cudaStream_t on) { return launches::compact(compaction, on); };
+  REQUIRE(graph.record(own.stream, compact).ok());
+  REQUIRE(graph.replay(own.stream).ok());
   succeed(cudaStreamSynchronize(own.stream));
-  succeed(cudaGraphExecDestroy(ready));
-  succeed(cudaGraphDestroy(graph));
 }
 
 /// Keys of a pinned block each, at random places of both sides.
@@ -204,6 +160,6 @@ TEST_CASE("numbers are read back without waiting") {
 
 TEST_CASE("an error of the runtime is told by name and leaves nothing behind") {
   if (!naive::has_device()) return;
-  CHECK(std::string(launch_compact({}, nullptr).call) == "compact");
+  CHECK(std::string(launches::compact({}, nullptr).call) == "compact");
   CHECK(cudaGetLastError() == cudaSuccess);
 }

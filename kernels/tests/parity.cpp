@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <exception>
 #include <string>
+#include <string_view>
 
 #include "decode_cases.hpp"
 #include "device_runner.hpp"
@@ -32,28 +33,55 @@ std::string compare_plans(std::uint64_t seed, std::size_t cases, std::size_t mos
   return {};
 }
 
-template <class Observation>
-std::string compare_decode(std::uint64_t seed, Observation kind, float decay) {
-  gpu_test::Decode<Observation, gpu_test::DeviceRunner> decode(seed, kind, decay);
-  return decode.run(1000);
+/// How much is compared: memory checkers run a hundred times slower than the device.
+struct Effort {
+  std::size_t plans = 9000;
+  std::size_t long_plans = 1000;
+  std::size_t steps = 1000;
+};
+constexpr Effort quick{.plans = 300, .long_plans = 6, .steps = 40};
+
+template <class Runner, class Observation>
+std::string compare_decode(std::size_t steps, std::uint64_t seed, Observation kind, float decay) {
+  gpu_test::Decode<Observation, Runner> decode(seed, kind, decay);
+  return decode.run(steps);
 }
 
-void run_all() {
-  report("9,000 plans of up to 700 tokens", compare_plans(1, 9000, 700));
-  report("1,000 plans of up to 40,000 tokens", compare_plans(2, 1000, 40000));
-  report("1,000 steps from probabilities", compare_decode(3, lethe::Probabilities<float>{}, 0.98f));
-  report("1,000 steps from bfloat16 probabilities, decay 1",
-         compare_decode(4, lethe::Probabilities<lethe::BFloat16>{}, 1.0f));
-  report("1,000 steps from probabilities, decay 0.5",
-         compare_decode(5, lethe::Probabilities<float>{}, 0.5f));
-  report("1,000 steps from logits", compare_decode(6, lethe::Logits<float>{.scale = 0.7f}, 0.98f));
-  report("1,000 steps from bfloat16 logits, base 2",
-         compare_decode(7, lethe::Logits<lethe::BFloat16>{.base = lethe::LogBase::two}, 0.9f));
+void compare_all_plans(const Effort& effort) {
+  report(std::to_string(effort.plans) + " plans of up to 700 tokens",
+         compare_plans(1, effort.plans, 700));
+  report(std::to_string(effort.long_plans) + " plans of up to 40,000 tokens",
+         compare_plans(2, effort.long_plans, 40000));
 }
 
-}  // namespace
+template <class Runner = gpu_test::DeviceRunner, class Observation>
+void decode(const Effort& effort, const std::string& from, std::uint64_t seed, Observation kind,
+            float decay) {
+  report(std::to_string(effort.steps) + " steps from " + from,
+         compare_decode<Runner>(effort.steps, seed, kind, decay));
+}
 
-int main() {
+void run_all(const Effort& effort) {
+  using lethe::BFloat16;
+  compare_all_plans(effort);
+  decode(effort, "probabilities", 3, lethe::Probabilities<float>{}, 0.98f);
+  decode(effort, "bfloat16 probabilities, decay 1", 4, lethe::Probabilities<BFloat16>{}, 1.0f);
+  decode(effort, "probabilities, decay 0.5", 5, lethe::Probabilities<float>{}, 0.5f);
+  decode(effort, "logits", 6, lethe::Logits<float>{.scale = 0.7f}, 0.98f);
+  decode(effort, "bfloat16 logits, base 2", 7, lethe::Logits<BFloat16>{.base = lethe::LogBase::two},
+         0.9f);
+  decode<gpu_test::ReplayRunner>(effort, "probabilities, rounds replayed from a graph", 8,
+                                 lethe::Probabilities<float>{}, 0.98f);
+}
+
+constexpr const char* usage =
+    "usage: gpu_parity [--quick]\n\n"
+    "Compares plans and decoded batches on the CUDA device with the host library, bit for bit.\n"
+    "--quick: few of them, for memory checkers. Exit status: 1 where something differs, 2 where a\n"
+    "call of CUDA failed. Without a device it says so and passes.\n";
+
+/// The exit status.
+int compare(const Effort& effort) {
   const std::string device = gpu_test::device_name();
   if (device.empty()) {
     std::puts("skipped: no CUDA device");
@@ -61,10 +89,25 @@ int main() {
   }
   std::printf("device: %s\n", device.c_str());
   try {
-    run_all();
+    run_all(effort);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "gpu_parity: %s\n", error.what());
     return 2;
   }
   return failures == 0 ? 0 : 1;
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  const std::string_view argument = count > 1 ? arguments[1] : "";
+  if (argument == "--help") {
+    std::fputs(usage, stdout);
+    return 0;
+  }
+  if (count > 2 || (count == 2 && argument != "--quick")) {
+    std::fputs(usage, stderr);
+    return 2;
+  }
+  return compare(count == 2 ? quick : Effort{});
 }

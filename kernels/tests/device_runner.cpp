@@ -1,13 +1,14 @@
 #include "device_runner.hpp"
 
-#include <cuda_runtime.h>
+#include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <stdexcept>
 
-#include "lethe/gpu/compact.cuh"
-#include "lethe/gpu/observe.cuh"
-#include "lethe/gpu/round.cuh"
+#include "launches.hpp"
+#include "lethe/gpu/prune_graph.hpp"
 #include "lethe/gpu/round_compaction.hpp"
+#include "lethe/gpu/runtime_calls.hpp"
 
 namespace gpu_test {
 namespace {
@@ -87,6 +88,15 @@ struct DeviceRunner::Device {
   }
   ~Device() { static_cast<void>(cudaStreamDestroy(stream)); }
 
+  /// Enqueues a whole round.
+  [[nodiscard]] lethe::gpu::Status round(const lethe::gpu::Batch& batch,
+                                         const lethe::gpu::PlanSettings& settings) const {
+    const lethe::gpu::Status planned = launches::plan_round(
+        {.state = state, .batch = batch, .settings = settings, .plans = plans}, stream);
+    if (!planned.ok()) return planned;
+    return launches::compact(lethe::gpu::compaction_of(state, plans, batch), stream);
+  }
+
   /// Waits, so that memory of the call may go.
   void finish() const { require(cudaStreamSynchronize(stream), "cudaStreamSynchronize"); }
 
@@ -122,7 +132,7 @@ lethe::gpu::LayerPlan plan_on_device(const lethe::gpu::PlanSettings& settings,
   copy(round.state.lengths, &input.tokens, sizeof(input.tokens));
   copy(round.state.cadences, &input.cadence, sizeof(input.cadence));
   copy(round.state.pinned, &input.pinned, sizeof(input.pinned));
-  require(lethe::gpu::plan_round(round, nullptr));
+  require(launches::plan_round(round, nullptr));
   lethe::gpu::LayerPlan plan;
   copy(&plan, decision.get(), sizeof(plan));
   kept.resize(input.tokens);
@@ -138,26 +148,53 @@ void DeviceRunner::start(const std::vector<std::int32_t>& batch, std::uint32_t t
   const Uploaded<std::int32_t> slots(batch);
   const auto rows = static_cast<std::uint32_t>(batch.size());
   require(
-      lethe::gpu::start_sequences(device_->state, {slots.get(), rows}, threshold, device_->stream));
+      launches::start_sequences(device_->state, {slots.get(), rows}, threshold, device_->stream));
   device_->finish();
 }
 
 void DeviceRunner::make_room(const std::vector<std::int32_t>& batch,
                              const lethe::gpu::PlanSettings& settings) {
   const Uploaded<std::int32_t> slots(batch);
-  const lethe::gpu::Batch rows{slots.get(), static_cast<std::uint32_t>(batch.size())};
-  require(lethe::gpu::plan_round(
-      {.state = device_->state, .batch = rows, .settings = settings, .plans = device_->plans},
-      device_->stream));
-  require(lethe::gpu::compact(lethe::gpu::compaction_of(device_->state, device_->plans, rows),
-                              device_->stream));
+  require(device_->round({slots.get(), static_cast<std::uint32_t>(batch.size())}, settings));
   device_->finish();
+}
+
+/// A graph, and the rows that it reads.
+struct ReplayRunner::Recorded {
+  static constexpr std::uint32_t rows = 8;
+
+  Buffer slots{rows * sizeof(std::int32_t)};
+  lethe::gpu::RuntimeCalls calls{};
+  lethe::gpu::PruneGraph<lethe::gpu::RuntimeCalls> graph{calls};
+  std::size_t step_tokens = 0;
+};
+
+ReplayRunner::ReplayRunner(const lethe::gpu::StateShape& shape, std::uint64_t seed)
+    : DeviceRunner(shape, seed), recorded_(std::make_unique<Recorded>()) {}
+ReplayRunner::~ReplayRunner() = default;
+
+void ReplayRunner::make_room(const std::vector<std::int32_t>& batch,
+                             const lethe::gpu::PlanSettings& settings) {
+  std::vector<std::int32_t> rows(Recorded::rows, -1);
+  std::copy(batch.begin(), batch.end(), rows.begin());
+  copy(recorded_->slots.get(), rows.data(), rows.size() * sizeof(rows[0]));
+  if (settings.step_tokens != recorded_->step_tokens) record(settings);
+  require(recorded_->graph.replay(device_->stream));
+  device_->finish();
+}
+
+void ReplayRunner::record(const lethe::gpu::PlanSettings& settings) {
+  const lethe::gpu::Batch rows{static_cast<const std::int32_t*>(recorded_->slots.get()),
+                               Recorded::rows};
+  require(recorded_->graph.record(device_->stream,
+                                  [&](cudaStream_t) { return device_->round(rows, settings); }));
+  recorded_->step_tokens = settings.step_tokens;
 }
 
 void DeviceRunner::append(const std::vector<std::int32_t>& batch, std::uint32_t tokens) {
   const Uploaded<std::int32_t> slots(batch);
   const auto rows = static_cast<std::uint32_t>(batch.size());
-  require(lethe::gpu::append(device_->state, {slots.get(), rows}, tokens, device_->stream));
+  require(launches::append(device_->state, {slots.get(), rows}, tokens, device_->stream));
   device_->finish();
 }
 
@@ -188,7 +225,7 @@ void DeviceRunner::observe_bytes(const std::vector<std::int32_t>& batch, std::ui
                                            {slots.get(), static_cast<std::uint32_t>(batch.size())},
                                            layer,
                                            weights_there.get()};
-  require(lethe::gpu::observe(observed, given, device_->stream));
+  require(launches::observe(observed, given, device_->stream));
   device_->finish();
 }
 

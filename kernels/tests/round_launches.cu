@@ -1,0 +1,15 @@
+#include "launches.hpp"
+#include "lethe/gpu/compact.cuh"
+#include "lethe/gpu/round.cuh"
+
+namespace launches {
+
+lethe::gpu::Status plan_round(const lethe::gpu::Round& round, cudaStream_t stream) {
+  return lethe::gpu::plan_round(round, stream);
+}
+
+lethe::gpu::Status compact(const lethe::gpu::Compaction& compaction, cudaStream_t stream) {
+  return lethe::gpu::compact(compaction, stream);
+}
+
+}  // namespace launches
