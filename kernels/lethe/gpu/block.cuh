@@ -1,8 +1,10 @@
 /// An algorithm of one thread block, written once: lane by lane on the device, and on a host that
 /// tests it. It is a template over a ThreadBlock and runs in phases, block.lanes(body): every lane
-/// runs the body, then a barrier. Between phases all lanes run the same code, on values that are
-/// equal in all of them; those come from block.read and from the collectives, never from shared
-/// memory directly, which another lane might already be writing to.
+/// runs the body, then a barrier. block.lanes_apart(body) leaves the barrier out: the body touches
+/// a lane's own registers, and memory that no lane writes before the next barrier. Between phases
+/// all lanes run the same code, on values that are equal in all of them; those come from block.read
+/// and from the collectives, never from shared memory directly, which another lane might already be
+/// writing to.
 #pragma once
 
 #include <concepts>
@@ -42,6 +44,7 @@ concept ThreadBlock = requires(const Block& block,
                                std::uint32_t& counter) {
   requires Block::threads >= 32;
   block.lanes(detail::IdleLane{});
+  block.lanes_apart(detail::IdleLane{});
   { values(0u, 0u) } -> std::same_as<std::uint32_t&>;
   { block.read(counter) } -> std::same_as<std::uint32_t>;
   { block.sum(values) } -> std::same_as<std::uint32_t>;
@@ -86,6 +89,11 @@ class HostBlock {
     const unsigned stride = static_cast<unsigned>(word) | 1u;
     const unsigned start = static_cast<unsigned>(word >> 32);
     for (unsigned i = 0; i < Threads; ++i) body((start + i * stride) % Threads);
+  }
+
+  template <class Body>
+  void lanes_apart(Body&& body) const {
+    lanes(body);
   }
 
   /// The same value for all lanes; waits for all.
@@ -164,6 +172,11 @@ class DeviceBlock {
   __device__ void lanes(Body&& body) const {
     body(threadIdx.x);
     __syncthreads();
+  }
+
+  template <class Body>
+  __device__ void lanes_apart(Body&& body) const {
+    body(threadIdx.x);
   }
 
   template <class T>

@@ -46,12 +46,12 @@ struct CompactPlace {
           array.token_stride};
 }
 
-[[nodiscard]] LETHE_BLOCK_CODE inline PageRows page_rows(const Compaction& compaction,
-                                                         const PageArray& array,
+/// number: layer x slots + slot of `place`.
+[[nodiscard]] LETHE_BLOCK_CODE inline PageRows page_rows(const DeviceTables& tables,
+                                                         std::size_t number, const PageArray& array,
                                                          const CompactPlace& place,
                                                          std::uint32_t head) {
-  const DeviceTables& tables = compaction.tables;
-  const std::size_t first = place.table_of(compaction.plans) * tables.capacity;
+  const std::size_t first = number * tables.capacity;
   PageRows rows;
   rows.base = array.base + head * array.head_stride + place.layer * array.layer_stride;
   rows.block_stride = array.block_stride;
@@ -105,7 +105,8 @@ LETHE_BLOCK_CODE void pack_strip(const Block& block, const Compaction& compactio
   }
   const PageArray* paged = find_array(compaction.pages, compaction.page_count, head);
   if (paged == nullptr) return;
-  pack_rows(block, page_rows(compaction, *paged, place, head), paged->row_bytes,
+  const std::size_t number = place.table_of(compaction.plans);
+  pack_rows(block, page_rows(compaction.tables, number, *paged, place, head), paged->row_bytes,
             moves_of(compaction, place, place.plan_of(compaction.plans, head)));
 }
 

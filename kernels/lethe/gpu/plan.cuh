@@ -365,6 +365,20 @@ class LayerPlanner {
   Wanted wanted_{};
 };
 
+/// Whether the coming step does not fit.
+[[nodiscard]] LETHE_BLOCK_CODE inline bool is_forced(const PlanSettings& settings,
+                                                     std::uint32_t tokens) {
+  return tokens + settings.step_tokens > settings.capacity;
+}
+
+/// Whether a round examines a layer.
+[[nodiscard]] LETHE_BLOCK_CODE inline bool is_due(const PlanSettings& settings,
+                                                  std::uint32_t tokens, const Cadence& cadence) {
+  return is_forced(settings, tokens) ||
+         (settings.policy.first_threshold != 0 && tokens >= cadence.threshold &&
+          cadence.since_round >= settings.round_interval);
+}
+
 }  // namespace detail
 
 /// Plans one layer of one sequence; kept: as many entries as tokens, written when the outcome is
@@ -373,16 +387,13 @@ template <ThreadBlock Block>
 [[nodiscard]] LETHE_BLOCK_CODE LayerPlan plan_layer(const Block& block, detail::PlanShared& shared,
                                                     const PlanSettings& settings,
                                                     const LayerInput& input, Slot* kept) {
-  const bool forced = input.tokens + settings.step_tokens > settings.capacity;
-  const bool due =
-      forced || (settings.policy.first_threshold != 0 && input.tokens >= input.cadence.threshold &&
-                 input.cadence.since_round >= settings.round_interval);
-  if (!due || input.tokens == 0) {
+  if (!detail::is_due(settings, input.tokens, input.cadence) || input.tokens == 0) {
     return {.tokens = input.tokens,
             .kept = input.tokens,
             .first_move = input.tokens,
             .cadence = input.cadence};
   }
+  const bool forced = detail::is_forced(settings, input.tokens);
   return detail::LayerPlanner<Block>(block, shared, settings, input).plan(forced, kept);
 }
 
