@@ -3,90 +3,16 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
-#include <stdexcept>
 
+#include "device_state.hpp"
 #include "launches.hpp"
 #include "lethe/gpu/prune_graph.hpp"
 #include "lethe/gpu/round_compaction.hpp"
 #include "lethe/gpu/runtime_calls.hpp"
 
 namespace gpu_test {
-namespace {
-
-void require(const lethe::gpu::Status& status) {
-  if (status.ok()) return;
-  const char* error = cudaGetErrorString(static_cast<cudaError_t>(status.code));
-  throw std::runtime_error(std::string(status.call) + ": " + error + " " + status.remedy);
-}
-
-void require(cudaError_t error, const char* call) {
-  require(lethe::gpu::Status{static_cast<int>(error), call});
-}
-
-/// Device memory, poisoned.
-class Buffer {
- public:
-  explicit Buffer(std::size_t bytes) : bytes_(bytes) {
-    require(cudaMalloc(&memory_, bytes), "cudaMalloc");
-    require(cudaMemset(memory_, 0xAB, bytes), "cudaMemset");
-  }
-  ~Buffer() { static_cast<void>(cudaFree(memory_)); }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-
-  [[nodiscard]] void* get() const { return memory_; }
-  [[nodiscard]] std::size_t bytes() const { return bytes_; }
-
- private:
-  void* memory_ = nullptr;
-  std::size_t bytes_;
-};
-
-void copy(void* target, const void* source, std::size_t bytes) {
-  require(cudaMemcpy(target, source, bytes, cudaMemcpyDefault), "cudaMemcpy");
-}
-
-/// A copy on the device of what lies on the host.
-template <class T>
-class Uploaded {
- public:
-  Uploaded(const T* data, std::size_t count) : buffer_(count * sizeof(T)) {
-    copy(buffer_.get(), data, count * sizeof(T));
-  }
-  explicit Uploaded(const std::vector<T>& data) : Uploaded(data.data(), data.size()) {}
-  [[nodiscard]] T* get() const { return static_cast<T*>(buffer_.get()); }
-
- private:
-  Buffer buffer_;
-};
-
-[[nodiscard]] std::size_t state_bytes(const lethe::gpu::StateShape& shape) {
-  std::size_t bytes = 0;
-  lethe::gpu::State state;
-  require(lethe::gpu::place_state(shape, nullptr, bytes, state));
-  return bytes;
-}
-
-[[nodiscard]] std::size_t plan_bytes(const lethe::gpu::StateShape& shape) {
-  std::size_t bytes = 0;
-  lethe::gpu::PlanBuffers plans;
-  require(lethe::gpu::place_plans(shape, nullptr, bytes, plans));
-  return bytes;
-}
-
-}  // namespace
-
-/// A state and a round's buffers on the device.
-struct DeviceRunner::Device {
-  explicit Device(const lethe::gpu::StateShape& shape)
-      : state_memory(state_bytes(shape)), plan_memory(plan_bytes(shape)) {
-    std::size_t bytes = state_memory.bytes();
-    require(lethe::gpu::place_state(shape, state_memory.get(), bytes, state));
-    bytes = plan_memory.bytes();
-    require(lethe::gpu::place_plans(shape, plan_memory.get(), bytes, plans));
-    require(cudaStreamCreate(&stream), "cudaStreamCreate");
-  }
-  ~Device() { static_cast<void>(cudaStreamDestroy(stream)); }
+struct DeviceRunner::Device : DeviceState {
+  using DeviceState::DeviceState;
 
   /// Enqueues a whole round.
   [[nodiscard]] lethe::gpu::Status round(const lethe::gpu::Batch& batch,
@@ -96,15 +22,6 @@ struct DeviceRunner::Device {
     if (!planned.ok()) return planned;
     return launches::compact(lethe::gpu::compaction_of(state, plans, batch), stream);
   }
-
-  /// Waits, so that memory of the call may go.
-  void finish() const { require(cudaStreamSynchronize(stream), "cudaStreamSynchronize"); }
-
-  Buffer state_memory;
-  Buffer plan_memory;
-  lethe::gpu::State state{};
-  lethe::gpu::PlanBuffers plans{};
-  cudaStream_t stream = nullptr;
 };
 
 std::string device_name() {
@@ -145,17 +62,15 @@ DeviceRunner::DeviceRunner(const lethe::gpu::StateShape& shape, std::uint64_t)
 DeviceRunner::~DeviceRunner() = default;
 
 void DeviceRunner::start(const std::vector<std::int32_t>& batch, std::uint32_t threshold) {
-  const Uploaded<std::int32_t> slots(batch);
-  const auto rows = static_cast<std::uint32_t>(batch.size());
-  require(
-      launches::start_sequences(device_->state, {slots.get(), rows}, threshold, device_->stream));
+  const UploadedRows rows(batch);
+  require(launches::start_sequences(device_->state, rows.batch(), threshold, device_->stream));
   device_->finish();
 }
 
 void DeviceRunner::make_room(const std::vector<std::int32_t>& batch,
                              const lethe::gpu::PlanSettings& settings) {
-  const Uploaded<std::int32_t> slots(batch);
-  require(device_->round({slots.get(), static_cast<std::uint32_t>(batch.size())}, settings));
+  const UploadedRows rows(batch);
+  require(device_->round(rows.batch(), settings));
   device_->finish();
 }
 
@@ -192,9 +107,8 @@ void ReplayRunner::record(const lethe::gpu::PlanSettings& settings) {
 }
 
 void DeviceRunner::append(const std::vector<std::int32_t>& batch, std::uint32_t tokens) {
-  const Uploaded<std::int32_t> slots(batch);
-  const auto rows = static_cast<std::uint32_t>(batch.size());
-  require(launches::append(device_->state, {slots.get(), rows}, tokens, device_->stream));
+  const UploadedRows rows(batch);
+  require(launches::append(device_->state, rows.batch(), tokens, device_->stream));
   device_->finish();
 }
 
@@ -214,16 +128,14 @@ void DeviceRunner::observe_bytes(const std::vector<std::int32_t>& batch, std::ui
                                  const std::vector<lethe::gpu::QueryWeight>& weights,
                                  std::size_t bytes, const std::vector<float>& lse,
                                  lethe::gpu::BatchObservation<Observation> given) {
-  const Uploaded<std::int32_t> slots(batch);
+  const UploadedRows rows(batch);
   const Uploaded<lethe::gpu::QueryWeight> weights_there(weights);
   const Uploaded<float> lse_there(lse);
   const Buffer data(bytes);
   copy(data.get(), given.first.data, bytes);
   given.first.data = static_cast<decltype(given.first.data)>(data.get());
   point_to_lse(given.first, lse_there.get());
-  const lethe::gpu::ObservedLayer observed{device_->state,
-                                           {slots.get(), static_cast<std::uint32_t>(batch.size())},
-                                           layer,
+  const lethe::gpu::ObservedLayer observed{device_->state, rows.batch(), layer,
                                            weights_there.get()};
   require(launches::observe(observed, given, device_->stream));
   device_->finish();
