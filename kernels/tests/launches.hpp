@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "lethe/gpu/compaction.hpp"
+#include "lethe/gpu/flush.hpp"
 #include "lethe/gpu/observe_block.cuh"
 #include "lethe/gpu/round_block.cuh"
 #include "lethe/gpu/status.hpp"
@@ -28,5 +29,21 @@ template <class Observation>
 [[nodiscard]] lethe::gpu::Status observe(const lethe::gpu::ObservedLayer& layer,
                                          const lethe::gpu::BatchObservation<Observation>& seen,
                                          cudaStream_t stream);
+
+/// Queries of float, Half and BFloat16, and keys of the same.
+template <class Element>
+[[nodiscard]] lethe::gpu::Status start_rings(const lethe::gpu::QueryRing<Element>& ring,
+                                             const lethe::gpu::Batch& batch, cudaStream_t stream);
+template <class Element>
+[[nodiscard]] lethe::gpu::Status push_queries(
+    const lethe::gpu::ObservedLayer& layer, const lethe::gpu::QueryRing<Element>& ring,
+    const lethe::gpu::BatchObservation<lethe::Queries<Element>>& seen, cudaStream_t stream);
+template <class Element>
+[[nodiscard]] lethe::gpu::Status flush_queries(const lethe::gpu::Flush<Element>& flush,
+                                               cudaStream_t stream);
+template <class Element>
+[[nodiscard]] lethe::gpu::Status plan_round(const lethe::gpu::Round& round,
+                                            const lethe::gpu::Flush<Element>& flush,
+                                            cudaStream_t stream);
 
 }  // namespace launches

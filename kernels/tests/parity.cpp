@@ -7,6 +7,8 @@
 #include <string_view>
 
 #include "decode_cases.hpp"
+#include "deferred_cases.hpp"
+#include "deferred_runner.hpp"
 #include "device_runner.hpp"
 #include "plan_cases.hpp"
 
@@ -14,8 +16,9 @@ namespace {
 
 int failures = 0;
 
-void report(const std::string& name, const std::string& fault) {
-  std::printf("%s: %s\n", name.c_str(), fault.empty() ? "the same, bit for bit" : fault.c_str());
+void report(const std::string& name, const std::string& fault,
+            const char* agreement = "the same, bit for bit") {
+  std::printf("%s: %s\n", name.c_str(), fault.empty() ? agreement : fault.c_str());
   failures += fault.empty() ? 0 : 1;
 }
 
@@ -61,6 +64,31 @@ void decode(const Effort& effort, const std::string& from, std::uint64_t seed, O
          compare_decode<Runner>(effort.steps, seed, kind, decay));
 }
 
+/// Exactly, and as keys of that type allow.
+template <class Element>
+void decode_deferred(const Effort& effort, const std::string& from, std::uint64_t seed,
+                     gpu_test::DeferredCase given) {
+  for (const bool exact : {true, false}) {
+    given.exact = exact;
+    gpu_test::DeferredDecode<Element, gpu_test::DeferredDeviceRunner<Element>> decode(seed, given);
+    report(std::to_string(effort.steps) + " steps from queries: " + from, decode.run(effort.steps),
+           exact ? "the same, bit for bit" : "the same, to rounding");
+  }
+}
+
+void run_deferred(const Effort& effort) {
+  using gpu_test::KeyLayout;
+  decode_deferred<float>(effort, "float", 21, {});
+  decode_deferred<lethe::BFloat16>(effort, "bfloat16 pages", 22, {.layout = KeyLayout::pages});
+  gpu_test::DeferredCase given{
+      .layout = KeyLayout::heads, .decay = 0.5f, .base = lethe::LogBase::two};
+  given.ring = {.queries = 37, .heads = 2, .kv_heads = 2, .head_dimension = 104};
+  decode_deferred<lethe::Half>(effort, "half, base 2, 104 channels", 23, given);
+  given.layout = KeyLayout::pages;
+  given.ring = {.queries = 16, .heads = 8, .kv_heads = 2, .head_dimension = 256};
+  decode_deferred<lethe::BFloat16>(effort, "bfloat16 pages, 256 channels", 24, given);
+}
+
 void run_all(const Effort& effort) {
   using lethe::BFloat16;
   compare_all_plans(effort);
@@ -72,11 +100,13 @@ void run_all(const Effort& effort) {
          0.9f);
   decode<gpu_test::ReplayRunner>(effort, "probabilities, rounds replayed from a graph", 8,
                                  lethe::Probabilities<float>{}, 0.98f);
+  run_deferred(effort);
 }
 
 constexpr const char* usage =
     "usage: gpu_parity [--quick]\n\n"
-    "Compares plans and decoded batches on the CUDA device with the host library, bit for bit.\n"
+    "Compares plans and decoded batches on the CUDA device with the host library, bit for bit;\n"
+    "scores that tensor cores make of queries, to rounding.\n"
     "--quick: few of them, for memory checkers. Exit status: 1 where something differs, 2 where a\n"
     "call of CUDA failed. Without a device it says so and passes.\n";
 

@@ -1,6 +1,7 @@
 /// What the host can tell of an observation before anything is launched.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 
 #include "lethe/attention.hpp"
@@ -35,6 +36,17 @@ template <class Element>
   if (seen.first.lse_head_stride == 0) seen.first.lse_head_stride = seen.first.queries;
   if (seen.row_stride == 0) seen.row_stride = seen.first.heads * seen.first.head_stride;
   if (seen.lse_row_stride == 0) seen.lse_row_stride = seen.first.heads * seen.first.queries;
+  return seen;
+}
+
+template <class Element>
+[[nodiscard]] BatchObservation<Queries<Element>> packed(BatchObservation<Queries<Element>> seen) {
+  Queries<Element>& first = seen.first;
+  first = lethe::detail::packed(first);
+  if (first.lse_head_stride == 0) first.lse_head_stride = first.queries;
+  if (seen.row_stride == 0) seen.row_stride = first.heads * first.head_stride;
+  if (seen.lse_row_stride == 0) seen.lse_row_stride = first.heads * first.queries;
+  if (first.scale == 0.0f) first.scale = 1.0f / std::sqrt(static_cast<float>(first.head_dimension));
   return seen;
 }
 
