@@ -5,8 +5,10 @@
 
 #include "lethe/gpu/compact.cuh"
 #include "lethe/gpu/observe.cuh"
+#include "lethe/gpu/prune_graph.hpp"
 #include "lethe/gpu/round.cuh"
 #include "lethe/gpu/round_compaction.hpp"
+#include "lethe/gpu/runtime_calls.hpp"
 
 namespace {
 
@@ -25,16 +27,20 @@ struct Engine {
   gpu::BatchObservation<Logits<BFloat16>> attention;
 
   void attend(std::uint32_t layer, cudaStream_t stream);
-  gpu::Status make_room(cudaStream_t stream) const;
+  gpu::Status make_room(std::uint32_t tokens, cudaStream_t stream) const;
   gpu::Status step(cudaStream_t stream);
+  gpu::Status replay_round(std::uint64_t step, cudaStream_t stream);
+
+  gpu::RuntimeCalls calls{};
+  gpu::PruneGraph<gpu::RuntimeCalls> rounds{calls};
 };
 
 void Engine::attend(std::uint32_t, cudaStream_t) {}
 
 // [make_room]
-gpu::Status Engine::make_room(cudaStream_t stream) const {
+gpu::Status Engine::make_room(std::uint32_t tokens, cudaStream_t stream) const {
   gpu::Round round{.state = state, .batch = batch, .plans = plans};
-  round.settings = {.capacity = state.shape.capacity, .step_tokens = 1};
+  round.settings = {.capacity = state.shape.capacity, .step_tokens = tokens};
   round.settings.policy = {.retention = {.first_tokens = 4, .recent_ratio = 0.1f},
                            .first_threshold = 512};
   round.settings.block_tokens = tables.block_tokens;
@@ -50,7 +56,7 @@ gpu::Status Engine::make_room(cudaStream_t stream) const {
 
 // [step]
 gpu::Status Engine::step(cudaStream_t stream) {
-  gpu::Status status = make_room(stream);
+  gpu::Status status = make_room(1, stream);
   if (status.ok()) status = gpu::append(state, batch, 1, stream);
   for (std::uint32_t layer = 0; status.ok() && layer < state.shape.layers; ++layer) {
     attend(layer, stream);  // appends the layer's key and value, then attends
@@ -59,6 +65,19 @@ gpu::Status Engine::step(cudaStream_t stream) {
   return status;
 }
 // [step]
+
+// [graph]
+gpu::Status Engine::replay_round(std::uint64_t step, cudaStream_t stream) {
+  constexpr std::uint32_t cadence = 64;  // steps, of one token each
+  if (step % cadence != 0) return {};
+  if (!rounds.recorded()) {
+    const gpu::Status recorded =
+        rounds.record(stream, [&](cudaStream_t on) { return make_room(cadence, on); });
+    if (!recorded.ok()) return recorded;
+  }
+  return rounds.replay(stream);
+}
+// [graph]
 
 // [sink]
 /// The last step of an attention kernel: mass[head][token] of a row's heads, normalised, lies in
@@ -84,7 +103,7 @@ int build_engine(cudaStream_t stream) {
   Engine engine{};
   record_mass<<<1, 128, 0, stream>>>({engine.state, engine.batch, 0, engine.weights}, nullptr, 1,
                                      1);
-  return engine.step(stream).code;
+  return engine.step(stream).code + engine.replay_round(0, stream).code;
 }
 
 }  // namespace gpu_test
