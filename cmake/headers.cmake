@@ -25,6 +25,7 @@ set(LETHE_HEADERS
     lethe/retention.hpp
     lethe/position_order.hpp
     lethe/rotation.hpp
+    lethe/lost_mass.hpp
     lethe/selection.hpp
     lethe/trace.hpp
     lethe/compact.hpp

@@ -23,6 +23,7 @@
 #include "lethe/exact_log.hpp"
 #include "lethe/exact_turn.hpp"
 #include "lethe/fixed_list.hpp"
+#include "lethe/lost_mass.hpp"
 #include "lethe/merging.hpp"
 #include "lethe/numeric.hpp"
 #include "lethe/plan.hpp"

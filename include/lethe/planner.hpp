@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "lethe/budget.hpp"
+#include "lethe/lost_mass.hpp"
 #include "lethe/pruner_config.hpp"
 #include "lethe/retention.hpp"
 #include "lethe/score.hpp"
@@ -65,15 +66,15 @@ LETHE_EXACT inline void add_share(std::span<float> out, std::span<const float> s
   }
 }
 
-/// Sum of the scores at kept slots, in fixed lanes.
-LETHE_EXACT inline double kept_sum(std::span<const float> scores, std::span<const Slot> kept) {
-  LETHE_EXACT_BODY
-  double lanes[4] = {0, 0, 0, 0};
+/// The share of the score that goes when only `kept` stays.
+[[nodiscard]] LETHE_EXACT inline double lost_share(const MassSummary& summary,
+                                                   std::span<const float> scores,
+                                                   std::span<const Slot> kept) {
+  KeptLanes lanes;
   for (std::size_t i = 0; i < kept.size(); ++i) {
-    const double value = static_cast<double>(scores[kept[i]]);
-    lanes[i % 4] = lanes[i % 4] + (value < 0 ? -value : value);
+    add_kept(lanes.sum[i % kept_lanes], scores[kept[i]]);
   }
-  return (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]);
+  return lost_share(summary, lanes);
 }
 
 /// Work space and steps of planning. Nothing is allocated after construction.
@@ -165,19 +166,20 @@ class Planner {
                                                      bool ordered, double most,
                                                      Permitted&& permitted, std::span<Slot> kept) {
     std::span<const Slot> best = select(job, scores, positions, ordered, kept);
-    job.lost_mass = lost(job, scores, best);
+    job.lost_mass = lost_share(job.summary, scores, best);
     if (job.lost_mass <= most || job.tokens >= job.hard_limit) return best;
     std::size_t low = job.tokens;
     std::size_t high = job.hard_limit;
     while (low + 1 < high) {
       job.tokens = low + (high - low) / 2;
-      const bool enough = lost(job, scores, select(job, scores, positions, ordered, kept)) <= most;
+      best = select(job, scores, positions, ordered, kept);
+      const bool enough = lost_share(job.summary, scores, best) <= most;
       (enough ? high : low) = job.tokens;
     }
     job.tokens = permitted(high);
     job.outcome = Outcome::guarded;
     best = select(job, scores, positions, ordered, kept);
-    job.lost_mass = lost(job, scores, best);
+    job.lost_mass = lost_share(job.summary, scores, best);
     return best;
   }
 
@@ -215,13 +217,6 @@ class Planner {
       if (cut.ties != 0 && ordered_key(score) == cut.key) --cut.ties;
     }
     return cut;
-  }
-
-  [[nodiscard]] LETHE_EXACT static double lost(const LayerJob& job, std::span<const float> scores,
-                                               std::span<const Slot> kept) {
-    LETHE_EXACT_BODY
-    if (!(job.summary.sum > 0)) return 0;
-    return std::clamp(1.0 - kept_sum(scores, kept) / job.summary.sum, 0.0, 1.0);
   }
 
   std::vector<float> scores_;

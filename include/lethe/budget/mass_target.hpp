@@ -1,9 +1,7 @@
 /// The fewest tokens that hold a share of a layer's mass.
 #pragma once
 
-#include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -29,14 +27,14 @@ namespace detail {
 class MassUnits {
  public:
   /// largest: of the layer's scores, above 0.
-  MassUnits(float largest, std::size_t tokens)
-      : largest_exponent_(exponent_of(std::bit_cast<std::uint32_t>(largest))),
-        room_(39u - static_cast<unsigned>(std::bit_width(tokens))) {
+  LETHE_HOST_DEVICE MassUnits(float largest, std::size_t tokens)
+      : largest_exponent_(exponent_of(bit_cast<std::uint32_t>(largest))),
+        room_(39u - width_of(tokens)) {
     LETHE_ASSERT(largest > 0.0f && tokens < (std::size_t{1} << 32));
   }
 
   /// The mass of the score that has this ordered_key; the sum over the layer is below 2^63.
-  [[nodiscard]] std::uint64_t of(std::uint32_t key) const {
+  [[nodiscard]] LETHE_HOST_DEVICE std::uint64_t of(std::uint32_t key) const {
     if (key < 0x80000000u) return 0;
     const std::uint32_t bits = key & 0x7FFFFFFFu;
     const std::uint32_t implicit = bits >= 0x00800000u ? 0x00800000u : 0u;
@@ -46,7 +44,16 @@ class MassUnits {
   }
 
  private:
-  [[nodiscard]] static unsigned exponent_of(std::uint32_t bits) { return std::max(bits >> 23, 1u); }
+  [[nodiscard]] LETHE_HOST_DEVICE static unsigned exponent_of(std::uint32_t bits) {
+    return bits >> 23 == 0 ? 1u : bits >> 23;
+  }
+
+  /// std::bit_width, which device code may not call.
+  [[nodiscard]] LETHE_HOST_DEVICE static unsigned width_of(std::size_t tokens) {
+    unsigned width = 0;
+    for (; tokens != 0; tokens >>= 1) ++width;
+    return width;
+  }
 
   unsigned largest_exponent_;
   unsigned room_;
@@ -57,6 +64,25 @@ struct MassCut {
   Cut cut{};
   std::size_t tokens = 0;
 };
+
+/// A target's share as it is counted: a float holds 0.1 as a little more, and 10% of 10 equal
+/// tokens must be 1, not 2.
+[[nodiscard]] LETHE_HOST_DEVICE constexpr double counted_share(float share) {
+  return share < 1.0f ? static_cast<double>(share) * (1 - 1e-7) : 1.0;
+}
+
+/// A share of the mass of all tokens, rounded up.
+[[nodiscard]] LETHE_HOST_DEVICE inline std::uint64_t share_of_mass(std::uint64_t all,
+                                                                   double share) {
+  const auto target = static_cast<std::uint64_t>(std::ceil(static_cast<double>(all) * share));
+  return all < target ? all : target;
+}
+
+/// Tokens of equal mass that a sum takes, rounded up; each: not 0.
+[[nodiscard]] LETHE_HOST_DEVICE constexpr std::size_t ties_for(std::uint64_t needed,
+                                                               std::uint64_t each) {
+  return static_cast<std::size_t>((needed + each - 1) / each);
+}
 
 struct MassHistogram {
   Histogram tokens;
@@ -93,8 +119,7 @@ inline void count_mass(std::span<const std::uint32_t> keys, Digit digit, const M
         gather_range(candidates, result.cut.key, std::uint32_t{1} << digit.shift, scratch);
     candidates = scratch.first(found);
   }
-  const std::uint64_t each = units.of(result.cut.key);
-  result.cut.ties = static_cast<std::size_t>((needed + each - 1) / each);
+  result.cut.ties = ties_for(needed, units.of(result.cut.key));
   result.tokens += result.cut.ties;
   return result;
 }
@@ -116,7 +141,7 @@ class MassTarget {
     if (!(layer.summary.maximum > 0.0f)) return {.tokens = tokens, .spread_out = true};
     const detail::MassUnits units(layer.summary.maximum, tokens);
     const Masses masses = weigh(layer, units);
-    const std::uint64_t target = target_of(masses.all);
+    const std::uint64_t target = detail::share_of_mass(masses.all, share_);
     const std::uint64_t held = masses.all - masses.open;
     detail::MassCut found;
     if (target > held) {
@@ -139,8 +164,7 @@ class MassTarget {
   [[nodiscard]] static double checked(float share) {
     detail::require(share > 0.0f && share <= 1.0f, "share", share,
                     "choose a share above 0 and at most 1");
-    // A float holds 0.1 as a little more: 10% of 10 equal tokens must be 1, not 2.
-    return share < 1.0f ? static_cast<double>(share) * (1 - 1e-7) : 1.0;
+    return detail::counted_share(share);
   }
 
   /// Puts the keys of the tokens that are not protected at the front of layer.keys.
@@ -155,11 +179,6 @@ class MassTarget {
       layer.keys[masses.open_tokens++] = key;
     }
     return masses;
-  }
-
-  [[nodiscard]] std::uint64_t target_of(std::uint64_t all) const {
-    const double target = std::ceil(static_cast<double>(all) * share_);
-    return std::min(all, static_cast<std::uint64_t>(target));
   }
 
   /// First tokens with the cut's score: a cut through all scores keeps them before younger ones.

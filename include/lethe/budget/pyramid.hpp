@@ -1,7 +1,6 @@
 /// Fewer tokens the higher the layer. PyramidKV.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 
 #include "lethe/budget.hpp"
@@ -21,6 +20,37 @@ struct PyramidBudgetConfig {
   bool operator==(const PyramidBudgetConfig&) const = default;
 };
 
+namespace detail {
+
+/// high - layer x (high - low) / (layers - 1), to the nearest whole number, halves up; at least 2
+/// layers.
+[[nodiscard]] LETHE_HOST_DEVICE constexpr std::size_t pyramid_share(std::size_t layer,
+                                                                    std::size_t layers,
+                                                                    std::size_t low,
+                                                                    std::size_t high) {
+  const std::size_t steps = layers - 1;
+  const std::size_t twice = 2 * (high * steps - layer * (high - low));
+  return (twice + steps) / (2 * steps);
+}
+
+/// What PyramidBudget gives one of `layers` layers that holds so many tokens.
+[[nodiscard]] LETHE_HOST_DEVICE constexpr std::size_t pyramid_tokens(
+    const PyramidBudgetConfig& config, std::size_t layer, std::size_t layers, std::size_t tokens) {
+  const std::size_t mean = config.budget < config.window ? 0 : config.budget - config.window;
+  const std::size_t room = tokens < config.window ? 0 : tokens - config.window;
+  std::size_t low = mean / config.beta;
+  std::size_t high = 2 * mean - low;
+  if (high >= room) {
+    high = room;
+    low = 2 * mean < high ? 0 : 2 * mean - high;
+  }
+  const bool slopes = high >= low && low >= config.window;
+  if (!slopes || layers < 2 || mean == 0) return config.budget;
+  return config.window + pyramid_share(layer, layers, low, high);
+}
+
+}  // namespace detail
+
 /// A budget that falls linearly from the first layer to the last, its mean unchanged (PyramidKV,
 /// arXiv 2406.02069, as its published code computes it).
 class PyramidBudget {
@@ -33,29 +63,11 @@ class PyramidBudget {
   }
 
   [[nodiscard]] Budget budget(const LayerScores& layer) const {
-    const std::size_t tokens = layer.scores.size();
-    const std::size_t mean = config_.budget - std::min(config_.budget, config_.window);
-    std::size_t low = mean / config_.beta;
-    std::size_t high = 2 * mean - low;
-    const std::size_t room = tokens - std::min(tokens, config_.window);
-    if (high >= room) {
-      high = room;
-      low = 2 * mean - std::min(2 * mean, high);
-    }
-    const bool slopes = high >= low && low >= config_.window;
-    if (!slopes || layer.layers < 2 || mean == 0) return {.tokens = config_.budget};
-    return {.tokens = config_.window + rounded_share(layer, low, high)};
+    return {.tokens =
+                detail::pyramid_tokens(config_, layer.layer, layer.layers, layer.scores.size())};
   }
 
  private:
-  /// high - layer x (high - low) / (layers - 1), to the nearest whole number, halves up.
-  [[nodiscard]] static std::size_t rounded_share(const LayerScores& layer, std::size_t low,
-                                                 std::size_t high) {
-    const std::size_t steps = layer.layers - 1;
-    const std::size_t twice = 2 * (high * steps - layer.layer * (high - low));
-    return (twice + steps) / (2 * steps);
-  }
-
   Config config_;
 };
 static_assert(BudgetAllocator<PyramidBudget>);

@@ -1,7 +1,6 @@
 /// Scores shared among neighbours in position, as SnapKV's are.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -14,6 +13,35 @@ namespace lethe {
 
 /// How neighbouring tokens share a score.
 enum class Pooling : std::uint8_t { maximum, mean };
+
+namespace detail {
+
+/// NaN where either is.
+[[nodiscard]] LETHE_HOST_DEVICE constexpr float larger_score(float a, float b) {
+  if (!is_finite(a)) return a;
+  return !is_finite(b) || a < b ? b : a;
+}
+
+/// What the token at `centre` of `count` shares with its neighbours; ranked[i]: the score of the
+/// i-th oldest. share: 1 / pool, since a division in a loop would round as -ffast-math pleases.
+template <class Ranked>
+[[nodiscard]] LETHE_HOST_DEVICE LETHE_EXACT float pooled_score(const Ranked& ranked,
+                                                               std::size_t centre,
+                                                               std::size_t count, std::size_t pool,
+                                                               Pooling pooling, float share) {
+  LETHE_EXACT_BODY
+  const std::size_t reach = pool / 2;
+  const std::size_t begin = centre < reach ? 0 : centre - reach;
+  const std::size_t end = count - centre <= reach ? count : centre + reach + 1;
+  float result = ranked[begin];
+  for (std::size_t i = begin + 1; i < end; ++i) {
+    const float score = ranked[i];
+    result = pooling == Pooling::maximum ? larger_score(result, score) : result + score;
+  }
+  return pooling == Pooling::maximum ? result : result * share;
+}
+
+}  // namespace detail
 
 /// Pools rows of scores over an odd number of neighbours. Nothing is allocated after construction.
 class NeighbourPool {
@@ -33,7 +61,10 @@ class NeighbourPool {
     if (pool_ == 1) return;
     const std::span<const Slot> order = order_by_position(positions, order_).first(count);
     for (std::size_t i = 0; i < order.size(); ++i) ranked_[i] = scores[order[i]];
-    for (std::size_t i = 0; i < order.size(); ++i) scores[order[i]] = pooled(i, order.size());
+    for (std::size_t i = 0; i < order.size(); ++i) {
+      scores[order[i]] =
+          detail::pooled_score(ranked_.data(), i, order.size(), pool_, pooling_, share_);
+    }
   }
 
  private:
@@ -42,30 +73,11 @@ class NeighbourPool {
     return pool;
   }
 
-  [[nodiscard]] LETHE_EXACT float pooled(std::size_t centre, std::size_t count) const {
-    LETHE_EXACT_BODY
-    const std::size_t reach = pool_ / 2;
-    const std::size_t begin = centre - std::min(centre, reach);
-    const std::size_t end = std::min(count, centre + reach + 1);
-    float result = ranked_[begin];
-    for (std::size_t i = begin + 1; i < end; ++i) {
-      result = pooling_ == Pooling::maximum ? larger(result, ranked_[i]) : result + ranked_[i];
-    }
-    return pooling_ == Pooling::maximum ? result : result * share_;
-  }
-
-  /// NaN where either is.
-  [[nodiscard]] static float larger(float a, float b) {
-    if (!is_finite(a)) return a;
-    return !is_finite(b) || a < b ? b : a;
-  }
-
   std::size_t pool_;
   Pooling pooling_;
   std::vector<Slot> order_;
   /// Scores in the order of position.
   std::vector<float> ranked_;
-  // Kept, since a division in the loop would round as -ffast-math pleases.
   float share_;
 };
 

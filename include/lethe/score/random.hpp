@@ -18,6 +18,25 @@ struct RandomScoreConfig {
   bool operator==(const RandomScoreConfig&) const = default;
 };
 
+namespace detail {
+
+/// What the draws of one (layer, group) start from, once so many queries were seen.
+[[nodiscard]] LETHE_HOST_DEVICE constexpr std::uint64_t draw_stream(std::uint64_t seed,
+                                                                    std::uint64_t queries,
+                                                                    std::uint64_t layer,
+                                                                    std::uint64_t group) {
+  return mix(mix(mix(seed ^ queries) ^ layer) ^ group);
+}
+
+/// A position's draw: a multiple of 2^-24 in [0, 1).
+[[nodiscard]] LETHE_HOST_DEVICE constexpr float drawn_score(std::uint64_t stream,
+                                                            Position position) {
+  const auto bits = static_cast<std::int32_t>(mix(stream ^ position) >> 40);
+  return static_cast<float>(bits) * 0x1p-24f;
+}
+
+}  // namespace detail
+
 /// Uniform scores (Random Attention, arXiv 2609.03430), drawn from a hash of seed, layer, group,
 /// position and the number of queries seen: without state, so a fork draws what its parent would.
 class RandomScore {
@@ -35,11 +54,9 @@ class RandomScore {
   [[nodiscard]] std::span<const float> score(std::size_t layer, std::size_t group,
                                              std::span<const Position> positions,
                                              std::span<float> scratch) const {
-    const std::uint64_t stream =
-        detail::mix(detail::mix(detail::mix(seed_ ^ queries_) ^ layer) ^ group);
+    const std::uint64_t stream = detail::draw_stream(seed_, queries_, layer, group);
     for (std::size_t i = 0; i < positions.size(); ++i) {
-      const auto bits = static_cast<std::int32_t>(detail::mix(stream ^ positions[i]) >> 40);
-      scratch[i] = static_cast<float>(bits) * 0x1p-24f;
+      scratch[i] = detail::drawn_score(stream, positions[i]);
     }
     return scratch.first(positions.size());
   }
