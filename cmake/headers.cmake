@@ -88,6 +88,7 @@ set(LETHE_HEADERS
     lethe/pruner_config.hpp
     lethe/cache_checks.hpp
     lethe/planner.hpp
+    lethe/policy_parts.hpp
     lethe/sequence_state.hpp
     lethe/round/space.hpp
     lethe/round/examine.hpp

@@ -29,6 +29,7 @@
 #include "lethe/plan.hpp"
 #include "lethe/planner.hpp"
 #include "lethe/policies.hpp"
+#include "lethe/policy_parts.hpp"
 #include "lethe/position_order.hpp"
 #include "lethe/pruner.hpp"
 #include "lethe/pruner_config.hpp"

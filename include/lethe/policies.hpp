@@ -3,11 +3,11 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstdint>
 #include <limits>
 
 #include "lethe/budget.hpp"
 #include "lethe/budget/breakpoint.hpp"
+#include "lethe/policy_parts.hpp"
 #include "lethe/pruner.hpp"
 #include "lethe/score/decayed_maximum.hpp"
 #include "lethe/score/per_age.hpp"
@@ -17,54 +17,6 @@
 #include "lethe/score/window.hpp"
 
 namespace lethe {
-
-/// Settings of policies::Lethe.
-struct LetheConfig {
-  /// gamma: share of a score left after one more query (docs/defaults.md).
-  float decay = 0.98f;
-  /// tau: tokens scoring below the best over tau may go; the paper's default.
-  float sparsity_ratio = 400.0f;
-  /// Share of a layer's tokens, the most recent ones, that stays; the paper's default.
-  float recent_ratio = 0.3f;
-  /// s_len: attention sinks (StreamingLLM's 4).
-  std::size_t first_tokens = 4;
-  /// D: segments of the sorted scores (docs/defaults.md).
-  std::size_t segments = 64;
-  /// L_evict: length at which a layer is first examined (docs/defaults.md).
-  std::size_t first_threshold = 256;
-
-  bool operator==(const LetheConfig&) const = default;
-};
-
-/// Settings of policies::H2O.
-struct H2OConfig {
-  /// Tokens a layer keeps at a round; 0: as many as the bound allows.
-  std::size_t budget = 0;
-  /// Share of the kept tokens that are recent ones, whatever cap set their number; the published
-  /// half.
-  float recent_ratio = 0.5f;
-
-  bool operator==(const H2OConfig&) const = default;
-};
-
-/// Settings of policies::TOVA.
-struct TOVAConfig {
-  std::size_t budget = 0;
-
-  bool operator==(const TOVAConfig&) const = default;
-};
-
-/// Settings of policies::SnapKV.
-struct SnapKVConfig {
-  std::size_t budget = 0;
-  /// Queries whose attention counts, and recent tokens always kept; the published 32.
-  std::size_t window = 32;
-  /// Neighbours pooled; the published 7.
-  std::size_t pool = 7;
-  Pooling pooling = Pooling::maximum;
-
-  bool operator==(const SnapKVConfig&) const = default;
-};
 
 /// Settings of policies::GKV.
 struct GKVConfig {
@@ -98,25 +50,6 @@ struct MassPerAgeConfig {
   bool operator==(const MassPerAgeConfig&) const = default;
 };
 
-/// Settings of policies::StreamingLLM.
-struct StreamingLLMConfig {
-  std::size_t budget = 0;
-  /// Attention sinks; the published 4.
-  std::size_t first_tokens = 4;
-
-  bool operator==(const StreamingLLMConfig&) const = default;
-};
-
-/// Settings of policies::RandomAttention.
-struct RandomAttentionConfig {
-  std::size_t budget = 0;
-  /// Recent tokens always kept (the published buffer of 32).
-  std::size_t recent_tokens = 32;
-  std::uint64_t seed = 1;
-
-  bool operator==(const RandomAttentionConfig&) const = default;
-};
-
 /// Settings of policies::Supersession; where the defaults come from: docs/supersession.md.
 struct SupersessionConfig {
   /// How the cache's keys lie and turn; must be given.
@@ -145,40 +78,28 @@ namespace policies {
 class Lethe : public Pruner<Rasr, SegmentBreakpoint> {
  public:
   explicit Lethe(const PrunerConfig& pruner, const LetheConfig& config = {})
-      : Pruner(pruner,
-               {.retention = {.first_tokens = config.first_tokens,
-                              .recent_ratio = config.recent_ratio},
-                .first_threshold = config.first_threshold},
-               {.decay = config.decay},
-               {.sparsity_ratio = config.sparsity_ratio, .segments = config.segments}) {}
+      : Pruner(pruner, parts_of(config)) {}
 };
 
 /// H2O (arXiv 2306.14048): cumulative mass, half the budget recent.
 class H2O : public Pruner<Rasr, UniformBudget> {
  public:
   explicit H2O(const PrunerConfig& pruner, const H2OConfig& config = {})
-      : Pruner(pruner,
-               {.retention = {.first_tokens = 0,
-                              .recent_tokens = std::numeric_limits<std::size_t>::max(),
-                              .recent_share = config.recent_ratio}},
-               {.decay = 1.0f}, {.budget = config.budget}) {}
+      : Pruner(pruner, parts_of(config)) {}
 };
 
 /// TOVA (arXiv 2401.06104): the last query's mass alone, one set for all heads.
 class TOVA : public Pruner<WindowMass, UniformBudget> {
  public:
   explicit TOVA(const PrunerConfig& pruner, const TOVAConfig& config = {})
-      : Pruner(pruner, {.retention = {.first_tokens = 0}}, {.window = 1, .pool = 1},
-               {.budget = config.budget}) {}
+      : Pruner(pruner, parts_of(config)) {}
 };
 
 /// SnapKV (arXiv 2404.14469) during decoding: mass of the last window of queries, pooled.
 class SnapKV : public Pruner<WindowMass, UniformBudget> {
  public:
   explicit SnapKV(const PrunerConfig& pruner, const SnapKVConfig& config = {})
-      : Pruner(pruner, {.retention = {.first_tokens = 0, .recent_tokens = config.window}},
-               {.window = config.window, .pool = config.pool, .pooling = config.pooling},
-               {.budget = config.budget}) {}
+      : Pruner(pruner, parts_of(config)) {}
 };
 
 /// G-KV (arXiv 2512.00504): the best standing in SnapKV's score that a token has had, fading.
@@ -213,17 +134,7 @@ class MassPerAge : public Pruner<PerAge<Rasr>, UniformBudget> {
 class StreamingLLM : public Pruner<NoScore, UniformBudget> {
  public:
   explicit StreamingLLM(const PrunerConfig& pruner, const StreamingLLMConfig& config = {})
-      : Pruner(pruner,
-               {.retention = {.first_tokens = config.first_tokens,
-                              .recent_tokens = std::numeric_limits<std::size_t>::max()}},
-               {}, {.budget = checked(config)}) {}
-
- private:
-  static std::size_t checked(const StreamingLLMConfig& config) {
-    detail::require(config.budget == 0 || config.budget > config.first_tokens, "budget",
-                    config.budget, "choose more than first_tokens, so that recent tokens stay");
-    return config.budget;
-  }
+      : Pruner(pruner, parts_of(config)) {}
 };
 
 /// Random Attention (arXiv 2609.03430): a uniform draw and a recent buffer; with Scope::head and
@@ -231,8 +142,7 @@ class StreamingLLM : public Pruner<NoScore, UniformBudget> {
 class RandomAttention : public Pruner<RandomScore, UniformBudget> {
  public:
   explicit RandomAttention(const PrunerConfig& pruner, const RandomAttentionConfig& config = {})
-      : Pruner(pruner, {.retention = {.first_tokens = 0, .recent_tokens = config.recent_tokens}},
-               {.seed = config.seed}, {.budget = config.budget}) {}
+      : Pruner(pruner, parts_of(config)) {}
 };
 
 /// What a newer token says again goes first, the rest by decayed mass, less where a newer token is

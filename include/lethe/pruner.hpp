@@ -59,6 +59,11 @@ class Pruner {
     std::iota(step_indices_.begin(), step_indices_.end(), 0u);
   }
 
+  /// The same of a named policy's parts.
+  Pruner(const PrunerConfig& config,
+         const PolicyParts<typename Scorer::Config, typename Allocator::Config>& parts)
+      : Pruner(config, parts.policy, parts.score, parts.budget) {}
+
   /// Makes sure that `tokens` more fit in every layer, pruning where it is due. To be called before
   /// they are appended. Afterwards size(layer) + tokens <= bound(layer). When it throws, nothing
   /// has moved, and no step is open.

@@ -66,6 +66,14 @@ struct PolicySettings {
   bool operator==(const PolicySettings&) const = default;
 };
 
+/// A policy taken apart: what it protects, and the settings of its scorer and of its budget.
+template <class Score, class Budget>
+struct PolicyParts {
+  PolicySettings policy{};
+  Score score{};
+  Budget budget{};
+};
+
 /// Tokens that a round at `bound` leaves free, at least 1.
 [[nodiscard]] inline std::size_t slack_tokens(float slack_ratio, std::size_t bound) {
   // Also asked before the ratio is checked: no NaN or infinity may reach the cast.
