@@ -13,8 +13,10 @@
 #include <vector>
 
 #include "host_state.hpp"
+#include "lethe/budget/mass_target.hpp"
 #include "lethe/gpu/observe_block.cuh"
-#include "lethe/gpu/plan.cuh"
+#include "lethe/gpu/policies.hpp"
+#include "lethe/gpu/window_block.cuh"
 #include "lethe/policies.hpp"
 #include "naive/token_cache.hpp"
 #include "samples.hpp"
@@ -30,15 +32,67 @@ inline constexpr std::size_t decode_heads = 6;
 inline constexpr lethe::Retention retention{.first_tokens = 4, .recent_ratio = 0.2f};
 using Cache = naive::TokenCache<naive::plain>;
 
-/// One sequence as the host library decodes it.
-struct Sequence {
-  explicit Sequence(float decay)
-      : pruner({.layers = layers, .capacity = decode_capacity},
-               {.retention = retention, .first_threshold = 64}, {.decay = decay},
-               {.sparsity_ratio = 30.0f}),
-        weights({.decay = decay}) {}
+/// Decayed mass and a breakpoint: a policy as the host's pruner has it, and as a round is told.
+struct DecayedMass {
+  using Pruner = lethe::Pruner<lethe::Rasr, lethe::SegmentBreakpoint>;
 
-  lethe::Pruner<lethe::Rasr, lethe::SegmentBreakpoint> pruner;
+  [[nodiscard]] Pruner pruner() const {
+    return {{.layers = layers, .capacity = decode_capacity},
+            {.retention = retention, .first_threshold = 64},
+            {.decay = decay},
+            {.sparsity_ratio = 30.0f}};
+  }
+  [[nodiscard]] lethe::gpu::PlanSettings settings() const {
+    return {.policy = {.retention = retention, .first_threshold = 64},
+            .breakpoint = {.sparsity_ratio = 30.0f}};
+  }
+
+  float decay = 0.98f;
+};
+
+/// Decayed mass, a share of which is to stay, and at most a fifth of which is to be lost.
+struct TargetedMass {
+  using Pruner = lethe::Pruner<lethe::Rasr, lethe::MassTarget>;
+
+  [[nodiscard]] Pruner pruner() const {
+    return {{.layers = layers, .capacity = decode_capacity, .max_lost_mass = 0.2f},
+            {.retention = retention, .first_threshold = 64},
+            {.decay = decay},
+            {.share = share}};
+  }
+  [[nodiscard]] lethe::gpu::PlanSettings settings() const {
+    return {.policy = {.retention = retention, .first_threshold = 64},
+            .rule = lethe::gpu::BudgetRule::mass_target,
+            .mass_target = {.share = share},
+            .max_lost_mass = 0.2f};
+  }
+
+  float decay = 0.98f;
+  float share = 0.7f;
+};
+
+/// A named policy of the library, and its settings on the device.
+template <class Named, class Config>
+struct NamedPolicy {
+  using Pruner = Named;
+
+  [[nodiscard]] Pruner pruner() const {
+    return Pruner({.layers = layers, .capacity = decode_capacity}, config);
+  }
+  [[nodiscard]] lethe::gpu::PlanSettings settings() const { return on_device; }
+
+  Config config{};
+  lethe::gpu::PlanSettings on_device{};
+  float decay = 1.0f;
+};
+
+/// One sequence as the host library decodes it.
+template <class Policy>
+struct Sequence {
+  explicit Sequence(const Policy& policy)
+      : pruner(policy.pruner()), weights({.decay = policy.decay}) {}
+
+  typename Policy::Pruner pruner;
   Cache cache{layers, 1};
   lethe::gpu::RasrWeights weights;
   std::uint32_t next = 0;
@@ -97,16 +151,44 @@ lethe::Logits<Element> of_row(const Attention<Element>& seen, std::size_t row,
   return kind;
 }
 
+/// The scores that a round would see, made from what the state holds.
+inline std::vector<float> scores_in(const HostState& host, const lethe::gpu::ScoreSettings& score,
+                                    std::uint32_t layer, std::uint32_t slot) {
+  using lethe::gpu::ScoreRule;
+  const lethe::gpu::State& state = host.state;
+  const std::span<const lethe::Position> positions = host.positions(layer, slot);
+  const std::uint32_t seen = state.next_positions[slot];
+  std::vector<float> scores(positions.size());
+  if (score.rule == ScoreRule::window) {
+    const lethe::gpu::WindowInput input{.mass = state.window(state.number(layer, slot)),
+                                        .positions = positions.data(),
+                                        .tokens = static_cast<std::uint32_t>(positions.size()),
+                                        .seen = seen};
+    std::vector<lethe::Slot> scratch(positions.size());
+    lethe::gpu::window_scores(lethe::gpu::HostBlock<32>(seen), input, score.window, scores.data(),
+                              scratch.data());
+  } else if (score.rule != ScoreRule::rasr) {
+    const std::uint64_t stream = lethe::detail::draw_stream(score.random.seed, seen, layer, 0);
+    const lethe::gpu::detail::DrawnScores drawn(positions.data(), stream,
+                                                score.rule == ScoreRule::random);
+    for (std::uint32_t i = 0; i < positions.size(); ++i) scores[i] = drawn[i];
+  } else {
+    const std::span<const float> held = host.scores(layer, slot);
+    std::copy(held.begin(), held.end(), scores.begin());
+  }
+  return scores;
+}
+
 /// A batch that reorders, grows and shrinks, decoded by the host library and by a runner: emulated
 /// blocks, or a device.
-template <class Observation, class Runner>
+template <class Observation, class Runner, class Policy = DecayedMass>
 class Decode {
  public:
-  Decode(std::uint64_t seed, Observation kind, float decay)
+  Decode(std::uint64_t seed, Observation kind, const Policy& policy)
       : samples_(seed),
         kind_(kind),
-        decay_(decay),
-        runner_({layers, slots, decode_capacity}, seed) {
+        policy_(policy),
+        runner_(lethe::gpu::shape_for(policy.settings(), layers, slots, decode_capacity), seed) {
     sequences_.resize(slots);
     start({0, 1, 2, 3});
   }
@@ -126,13 +208,15 @@ class Decode {
 
  private:
   using Rows = std::vector<std::int32_t>;
+  using Decoded = Sequence<Policy>;
   using Element = std::remove_cv_t<std::remove_pointer_t<decltype(Observation{}.data)>>;
   static constexpr std::uint32_t slots = 4;
 
   void start(const Rows& batch) {
-    runner_.start(batch, 64);
+    const std::size_t threshold = policy_.settings().policy.first_threshold;
+    runner_.start(batch, static_cast<std::uint32_t>(threshold));
     for (const std::int32_t slot : batch) {
-      sequences_[static_cast<std::size_t>(slot)].emplace(decay_);
+      sequences_[static_cast<std::size_t>(slot)].emplace(policy_);
     }
   }
 
@@ -144,7 +228,7 @@ class Decode {
     return batch;
   }
 
-  [[nodiscard]] Sequence* of(std::int32_t slot) {
+  [[nodiscard]] Decoded* of(std::int32_t slot) {
     return slot >= 0 && slot < static_cast<std::int32_t>(slots)
                ? &*sequences_[static_cast<std::size_t>(slot)]
                : nullptr;
@@ -169,7 +253,7 @@ class Decode {
   std::vector<QueryWeight> weights_of(const Rows& batch, std::size_t tokens) {
     std::vector<QueryWeight> weights(batch.size() * tokens);
     for (std::size_t row = 0; row < batch.size(); ++row) {
-      Sequence* sequence = of(batch[row]);
+      Decoded* sequence = of(batch[row]);
       for (std::size_t query = 0; sequence != nullptr && query < tokens; ++query) {
         weights[row * tokens + query] = sequence->weights.of(query);
       }
@@ -178,12 +262,12 @@ class Decode {
   }
 
   void make_room(const Rows& batch, std::size_t tokens) {
-    lethe::gpu::PlanSettings settings{.capacity = decode_capacity, .step_tokens = tokens};
-    settings.policy = {.retention = retention, .first_threshold = 64};
-    settings.breakpoint.sparsity_ratio = 30.0f;
+    lethe::gpu::PlanSettings settings = policy_.settings();
+    settings.capacity = decode_capacity;
+    settings.step_tokens = tokens;
     runner_.make_room(batch, settings);
     for (const std::int32_t slot : batch) {
-      Sequence* sequence = of(slot);
+      Decoded* sequence = of(slot);
       if (sequence == nullptr) continue;
       pruned += sequence->pruner.make_room(sequence->cache, tokens) != 0 ? 1 : 0;
       std::vector<std::uint32_t> added(tokens);
@@ -194,12 +278,13 @@ class Decode {
 
   void observe(const Rows& batch, std::size_t tokens, std::uint32_t layer,
                const std::vector<QueryWeight>& weights) {
+    if (!lethe::gpu::shape_for(policy_.settings(), 1, 1, 1).scores) return;
     constexpr bool logits = std::is_same_v<Observation, lethe::Logits<Element>>;
     const auto seen = random_attention<Element>(samples_, batch.size(), tokens, logits);
     runner_.observe(batch, layer, weights, seen,
                     lethe::gpu::BatchObservation<Observation>{of_row(seen, 0, kind_)});
     for (std::size_t row = 0; row < batch.size(); ++row) {
-      Sequence* sequence = of(batch[row]);
+      Decoded* sequence = of(batch[row]);
       if (sequence != nullptr) sequence->pruner.observe(layer, of_row(seen, row, kind_));
     }
   }
@@ -208,7 +293,7 @@ class Decode {
     auto& pruner = sequences_[slot]->pruner;
     for (std::uint32_t layer = 0; layer < layers; ++layer) {
       const std::span<const float> host = pruner.scores(layer);
-      const std::span<float> device = state.scores(layer, slot);
+      const std::vector<float> device = scores_in(state, policy_.settings().score, layer, slot);
       if (host.size() != device.size()) return "length";
       const std::span<const lethe::Position> positions = pruner.positions(layer);
       const std::span<lethe::Position> on_device = state.positions(layer, slot);
@@ -225,9 +310,34 @@ class Decode {
 
   Samples samples_;
   Observation kind_;
-  float decay_;
+  Policy policy_;
   Runner runner_;
-  std::vector<std::optional<Sequence>> sequences_;
+  std::vector<std::optional<Decoded>> sequences_;
 };
+
+/// Calls run(name, policy) for each policy of the library that a device has beside Lethe's own.
+template <class Run>
+void for_each_policy(Run&& run) {
+  namespace there = lethe::gpu::policies;
+  namespace here = lethe::policies;
+  const lethe::H2OConfig h2o{.budget = 70};
+  const lethe::TOVAConfig tova{.budget = 60};
+  const lethe::SnapKVConfig snap_kv{.budget = 80, .window = 8, .pool = 5};
+  const lethe::SnapKVConfig mean{.window = 4, .pooling = lethe::Pooling::mean};
+  const lethe::StreamingLLMConfig streaming{.budget = 50};
+  const lethe::RandomAttentionConfig random{.budget = 90, .recent_tokens = 16, .seed = 7};
+  run("H2O", NamedPolicy<here::H2O, lethe::H2OConfig>{h2o, there::h2o(h2o)});
+  run("TOVA", NamedPolicy<here::TOVA, lethe::TOVAConfig>{tova, there::tova(tova)});
+  using HostSnapKV = NamedPolicy<here::SnapKV, lethe::SnapKVConfig>;
+  run("SnapKV", HostSnapKV{snap_kv, there::snap_kv(snap_kv)});
+  run("SnapKV, means", HostSnapKV{mean, there::snap_kv(mean)});
+  run("StreamingLLM", NamedPolicy<here::StreamingLLM, lethe::StreamingLLMConfig>{
+                          streaming, there::streaming_llm(streaming)});
+  run("RandomAttention", NamedPolicy<here::RandomAttention, lethe::RandomAttentionConfig>{
+                             random, there::random_attention(random)});
+  const lethe::LetheConfig own{.first_threshold = 64};
+  run("Lethe", NamedPolicy<here::Lethe, lethe::LetheConfig>{own, there::lethe(own), own.decay});
+  run("a mass target", TargetedMass{});
+}
 
 }  // namespace gpu_test

@@ -31,30 +31,27 @@ std::string device_name() {
   return cudaGetDeviceProperties(&properties, 0) == cudaSuccess ? properties.name : "";
 }
 
-lethe::gpu::LayerPlan plan_on_device(const lethe::gpu::PlanSettings& settings,
-                                     const lethe::gpu::LayerInput& input,
-                                     std::vector<lethe::Slot>& kept) {
-  const lethe::gpu::StateShape shape{1, 1, static_cast<std::uint32_t>(settings.capacity)};
-  const Buffer state_memory(state_bytes(shape));
-  const Buffer plan_memory(plan_bytes(shape));
-  const Buffer decision(sizeof(lethe::gpu::LayerPlan));
-  lethe::gpu::Round round{.batch = {nullptr, 1}, .settings = settings};
+Planned plan_on_device(const PlanCase& given) {
+  const Buffer state_memory(state_bytes(given.shape()));
+  const Buffer plan_memory(plan_bytes(given.shape()));
+  const Uploaded<std::uint32_t> budgets(table_budgets, given.settings.table.entries);
+  const Buffer decisions(given.layers * sizeof(lethe::gpu::LayerPlan));
+  lethe::gpu::Round round{.batch = {nullptr, 1}, .settings = given.settings};
+  round.settings.table.budgets = budgets.get();
   std::size_t bytes = state_memory.bytes();
-  require(lethe::gpu::place_state(shape, state_memory.get(), bytes, round.state));
+  require(lethe::gpu::place_state(given.shape(), state_memory.get(), bytes, round.state));
   bytes = plan_memory.bytes();
-  require(lethe::gpu::place_plans(shape, plan_memory.get(), bytes, round.plans));
-  round.decisions = static_cast<lethe::gpu::LayerPlan*>(decision.get());
-  copy(round.state.scores, input.scores, input.tokens * sizeof(float));
-  copy(round.state.positions, input.positions, input.tokens * sizeof(lethe::Position));
-  copy(round.state.lengths, &input.tokens, sizeof(input.tokens));
-  copy(round.state.cadences, &input.cadence, sizeof(input.cadence));
-  copy(round.state.pinned, &input.pinned, sizeof(input.pinned));
+  require(lethe::gpu::place_plans(given.shape(), plan_memory.get(), bytes, round.plans));
+  round.decisions = static_cast<lethe::gpu::LayerPlan*>(decisions.get());
+  fill(given, round.state, copy);
   require(launches::plan_round(round, nullptr));
-  lethe::gpu::LayerPlan plan;
-  copy(&plan, decision.get(), sizeof(plan));
-  kept.resize(input.tokens);
-  copy(kept.data(), round.plans.kept, kept.size() * sizeof(lethe::Slot));
-  return plan;
+  Planned planned;
+  copy(&planned.plan, round.decisions + given.layer, sizeof(planned.plan));
+  if (!drops(planned.plan.outcome)) return planned;
+  planned.kept.resize(planned.plan.kept);
+  copy(planned.kept.data(), round.plans.kept + std::size_t{given.layer} * given.capacity(),
+       planned.kept.size() * sizeof(lethe::Slot));
+  return planned;
 }
 
 DeviceRunner::DeviceRunner(const lethe::gpu::StateShape& shape, std::uint64_t)
@@ -142,7 +139,7 @@ void DeviceRunner::observe_bytes(const std::vector<std::int32_t>& batch, std::ui
 }
 
 const HostState& DeviceRunner::read() {
-  copy(host_.state.scores, device_->state_memory.get(), device_->state_memory.bytes());
+  copy(host_.memory(), device_->state_memory.get(), device_->state_memory.bytes());
   return host_;
 }
 

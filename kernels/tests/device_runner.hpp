@@ -9,18 +9,16 @@
 
 #include "host_state.hpp"
 #include "lethe/gpu/observe_block.cuh"
-#include "lethe/gpu/plan.cuh"
+#include "plan_cases.hpp"
 
 namespace gpu_test {
 
 /// The device's name; empty when there is none.
 [[nodiscard]] std::string device_name();
 
-/// Plans one layer whose arrays lie on the host; writes the kept slots to `kept`, which is poisoned
-/// first. Throws std::runtime_error naming the call that failed, as all below do.
-[[nodiscard]] lethe::gpu::LayerPlan plan_on_device(const lethe::gpu::PlanSettings& settings,
-                                                   const lethe::gpu::LayerInput& input,
-                                                   std::vector<lethe::Slot>& kept);
+/// Plans one layer; the kept slots are those that the plan counts. Throws std::runtime_error naming
+/// the call that failed, as all below do.
+[[nodiscard]] Planned plan_on_device(const PlanCase& given);
 
 /// A runner of gpu_test::Decode: everything on one stream, read back when asked.
 class DeviceRunner {

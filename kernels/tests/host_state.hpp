@@ -45,6 +45,9 @@ class HostState {
     return {state.positions + number * state.shape.capacity, state.lengths[number]};
   }
 
+  /// Where the state lies.
+  [[nodiscard]] void* memory() const { return state_memory_.get(); }
+
   lethe::gpu::State state{};
   lethe::gpu::PlanBuffers plans{};
 

@@ -22,14 +22,14 @@ void report(const std::string& name, const std::string& fault,
   failures += fault.empty() ? 0 : 1;
 }
 
-std::string compare_plans(std::uint64_t seed, std::size_t cases, std::size_t most) {
+using MakeCase = gpu_test::PlanCase (*)(Samples&, std::size_t);
+
+std::string compare_plans(std::uint64_t seed, std::size_t cases, std::size_t most,
+                          MakeCase make = gpu_test::random_case) {
   Samples samples(seed);
   for (std::size_t i = 0; i < cases; ++i) {
-    const gpu_test::PlanCase given = gpu_test::random_case(samples, most);
-    gpu_test::Planned device;
-    device.plan = gpu_test::plan_on_device(given.settings, given.input(), device.kept);
-    const bool pruned = device.plan.outcome == lethe::Outcome::pruned;
-    device.kept.resize(pruned ? device.plan.kept : 0);
+    const gpu_test::PlanCase given = make(samples, most);
+    const gpu_test::Planned device = gpu_test::plan_on_device(given);
     const char* field = gpu_test::difference(gpu_test::HostRound(given).run(), device);
     if (field != nullptr) return "case " + std::to_string(i) + " differs: " + field;
   }
@@ -44,9 +44,10 @@ struct Effort {
 };
 constexpr Effort quick{.plans = 300, .long_plans = 6, .steps = 150};
 
-template <class Runner, class Observation>
-std::string compare_decode(std::size_t steps, std::uint64_t seed, Observation kind, float decay) {
-  gpu_test::Decode<Observation, Runner> decode(seed, kind, decay);
+template <class Runner, class Observation, class Policy>
+std::string compare_decode(std::size_t steps, std::uint64_t seed, Observation kind,
+                           const Policy& policy) {
+  gpu_test::Decode<Observation, Runner, Policy> decode(seed, kind, policy);
   const std::string fault = decode.run(steps);
   return fault.empty() && decode.pruned == 0 ? "nothing was pruned" : fault;
 }
@@ -56,13 +57,25 @@ void compare_all_plans(const Effort& effort) {
          compare_plans(1, effort.plans, 700));
   report(std::to_string(effort.long_plans) + " plans of up to 40,000 tokens",
          compare_plans(2, effort.long_plans, 40000));
+  report(std::to_string(effort.plans) + " plans by windows, draws and age",
+         compare_plans(8, effort.plans, 700, gpu_test::random_scored_case));
+  report(std::to_string(effort.long_plans) + " of them of up to 12,000 tokens",
+         compare_plans(9, effort.long_plans, 12000, gpu_test::random_scored_case));
 }
 
 template <class Runner = gpu_test::DeviceRunner, class Observation>
 void decode(const Effort& effort, const std::string& from, std::uint64_t seed, Observation kind,
             float decay) {
   report(std::to_string(effort.steps) + " steps from " + from,
-         compare_decode<Runner>(effort.steps, seed, kind, decay));
+         compare_decode<Runner>(effort.steps, seed, kind, gpu_test::DecayedMass{decay}));
+}
+
+void decode_by_policies(const Effort& effort) {
+  gpu_test::for_each_policy([&](const char* name, const auto& policy) {
+    report(std::to_string(effort.steps) + " steps of " + name,
+           compare_decode<gpu_test::DeviceRunner>(effort.steps, 10, lethe::Probabilities<float>{},
+                                                  policy));
+  });
 }
 
 /// Exactly, and as keys of that type allow.
@@ -101,6 +114,7 @@ void run_all(const Effort& effort) {
          0.9f);
   decode<gpu_test::ReplayRunner>(effort, "probabilities, rounds replayed from a graph", 8,
                                  lethe::Probabilities<float>{}, 0.98f);
+  decode_by_policies(effort);
   run_deferred(effort);
 }
 

@@ -8,33 +8,76 @@
 #include <utility>
 #include <vector>
 
-#include "lethe/gpu/plan.cuh"
+#include "lethe/gpu/policies.hpp"
+#include "lethe/gpu/round_block.cuh"
 #include "lethe/planner.hpp"
 #include "samples.hpp"
 
 namespace gpu_test {
 
+/// Budgets of a table; on a device a copy of them.
+inline constexpr std::uint32_t table_budgets[] = {40, 7, 260, 31000};
+
 struct PlanCase {
   lethe::gpu::PlanSettings settings{};
+  /// The host's, one a token.
   std::vector<float> scores{};
   std::vector<lethe::Position> positions{};
   lethe::Position pinned = 0;
   lethe::gpu::Cadence cadence{};
+  std::uint32_t layer = 0;
+  std::uint32_t layers = 1;
+  /// Queries that the sequence has seen.
+  std::uint32_t seen = 0;
+  /// The state's window, where the scores are those of one.
+  std::vector<float> window_rows{};
+  std::vector<std::uint32_t> window_queries{};
 
-  [[nodiscard]] lethe::gpu::LayerInput input() const {
-    return {.scores = scores.data(),
-            .positions = positions.data(),
-            .tokens = static_cast<std::uint32_t>(scores.size()),
-            .pinned = pinned,
-            .cadence = cadence};
+  [[nodiscard]] std::uint32_t tokens() const { return static_cast<std::uint32_t>(scores.size()); }
+  [[nodiscard]] std::uint32_t capacity() const {
+    return static_cast<std::uint32_t>(settings.capacity);
+  }
+  [[nodiscard]] lethe::gpu::StateShape shape() const {
+    return lethe::gpu::shape_for(settings, layers, 1, capacity());
   }
 };
+
+/// Writes a case into its state, copy(target, source, bytes) being the memory's own; layers but the
+/// case's hold no token.
+template <class Copy>
+void fill(const PlanCase& given, const lethe::gpu::State& state, Copy&& copy) {
+  const auto write = [&](auto* target, const auto* source, std::size_t count) {
+    static_assert(sizeof(*target) == sizeof(*source));
+    copy(static_cast<void*>(target), static_cast<const void*>(source), count * sizeof(*source));
+  };
+  const std::size_t number = state.number(given.layer, 0);
+  const std::size_t begin = number * given.capacity();
+  std::vector<std::uint32_t> lengths(given.layers, 0);
+  lengths[given.layer] = given.tokens();
+  write(state.lengths, lengths.data(), lengths.size());
+  write(state.positions + begin, given.positions.data(), given.tokens());
+  write(state.cadences + number, &given.cadence, 1);
+  write(state.pinned, &given.pinned, 1);
+  write(state.next_positions, &given.seen, 1);
+  const lethe::gpu::MassWindow window = state.window(number);
+  if (window.rows != nullptr) {
+    write(window.rows, given.window_rows.data(), given.window_rows.size());
+    write(window.queries, given.window_queries.data(), given.window_queries.size());
+  } else if (state.scores != nullptr) {
+    write(state.scores + begin, given.scores.data(), given.tokens());
+  }
+}
 
 /// A plan and its slots.
 struct Planned {
   lethe::gpu::LayerPlan plan{};
   std::vector<lethe::Slot> kept{};
 };
+
+/// Whether a plan's slots count.
+inline bool drops(lethe::Outcome outcome) {
+  return outcome == lethe::Outcome::pruned || outcome == lethe::Outcome::guarded;
+}
 
 inline float denormal(Samples& samples) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(samples.below(8)));
@@ -74,6 +117,13 @@ inline std::vector<lethe::Position> random_positions(Samples& samples, std::size
   return positions;
 }
 
+inline lethe::gpu::BudgetRule random_rule(Samples& samples) {
+  using lethe::gpu::BudgetRule;
+  const BudgetRule rules[] = {BudgetRule::breakpoint,  BudgetRule::breakpoint, BudgetRule::uniform,
+                              BudgetRule::mass_target, BudgetRule::pyramid,    BudgetRule::table};
+  return rules[samples.below(6)];
+}
+
 inline lethe::gpu::PlanSettings random_settings(Samples& samples, std::size_t capacity) {
   const float ratios[] = {1.5f, 20.0f, 400.0f, 1e6f};
   lethe::gpu::PlanSettings settings{.capacity = capacity};
@@ -85,7 +135,14 @@ inline lethe::gpu::PlanSettings random_settings(Samples& samples, std::size_t ca
                                .recent_tokens = samples.below(1 + capacity / 2),
                                .recent_ratio = samples.below(2) == 0 ? 0.0f : samples.uniform(),
                                .recent_share = samples.below(2) == 0 ? 1.0f : samples.uniform()};
-  if (samples.below(3) == 0) settings.rule = lethe::gpu::BudgetRule::uniform;
+  settings.rule = random_rule(samples);
+  const float shares[] = {0.1f, 0.5f, 0.93f, 1.0f};
+  settings.mass_target.share = shares[samples.below(4)];
+  settings.pyramid = {.budget = 1 + samples.below(2 * capacity),
+                      .beta = 1 + samples.below(30),
+                      .window = samples.below(40)};
+  settings.table = {table_budgets, 1 + static_cast<std::uint32_t>(samples.below(4))};
+  if (samples.below(3) == 0) settings.max_lost_mass = samples.between(0.0f, 0.5f);
   settings.breakpoint = {.sparsity_ratio = ratios[samples.below(4)],
                          .segments = 1 + samples.below(80)};
   settings.uniform.budget = samples.below(2) == 0 ? 0 : 1 + samples.below(capacity);
@@ -107,6 +164,72 @@ inline PlanCase random_case(Samples& samples, std::size_t most) {
   made.cadence.threshold = static_cast<std::uint32_t>(
       samples.below(4) == 0 ? made.settings.policy.first_threshold : samples.below(capacity));
   made.cadence.since_round = static_cast<std::uint32_t>(samples.below(80));
+  made.layers = 1 + static_cast<std::uint32_t>(samples.below(4));
+  made.layer = static_cast<std::uint32_t>(samples.below(made.layers));
+  return made;
+}
+
+template <class Scorer>
+std::vector<float> scores_of(Scorer& scorer, std::size_t layer,
+                             std::span<const lethe::Position> positions) {
+  std::vector<float> scratch(positions.size());
+  const std::span<const float> scores = scorer.score(layer, 0, positions, scratch);
+  return {scores.begin(), scores.end()};
+}
+
+/// A window's masses, some of them from before it, told to the host's scorer and to the case's rows
+/// alike; what a query could not see is poison there.
+inline void record_window(Samples& samples, lethe::WindowMass& scorer, PlanCase& made) {
+  const auto window = static_cast<std::uint32_t>(made.settings.score.window.window);
+  made.window_rows.assign(std::size_t{window} * made.capacity(), not_a_number);
+  made.window_queries.assign(window, 0);
+  const lethe::gpu::MassWindow mass{made.window_rows.data(), made.window_queries.data(), window,
+                                    made.capacity()};
+  const std::uint32_t last = *std::max_element(made.positions.begin(), made.positions.end()) + 1;
+  made.seen = last + static_cast<std::uint32_t>(samples.below(3));
+  scorer.advance(made.seen);
+  for (std::uint32_t number = made.seen - std::min(made.seen, window + 2) + 1; number <= made.seen;
+       ++number) {
+    if (samples.below(8) == 0) continue;
+    std::vector<float> row = random_scores(samples, made.tokens());
+    if (samples.below(15) != 0) {
+      for (float& value : row) value = lethe::is_finite(value) ? value : 0.0f;
+    }
+    for (std::uint32_t slot = 0; slot < made.tokens(); ++slot) {
+      const bool seen = made.positions[slot] < number;
+      if (!seen) row[slot] = 0.0f;
+      if (seen || slot == 0) mass.record(slot, number, row[slot]);
+    }
+    const auto age = static_cast<std::int64_t>(made.seen - number);
+    scorer.record(0, 0, -1 - age, 0, row);
+  }
+}
+
+/// A layer whose scores come of a window, are drawn, or are all the same.
+inline PlanCase random_scored_case(Samples& samples, std::size_t most) {
+  using lethe::gpu::ScoreRule;
+  PlanCase made = random_case(samples, most);
+  const ScoreRule rules[] = {ScoreRule::window, ScoreRule::window, ScoreRule::random,
+                             ScoreRule::none};
+  made.settings.score = {
+      .rule = rules[samples.below(4)],
+      .window = {.window = 1 + samples.below(6),
+                 .pool = 1 + 2 * samples.below(4),
+                 .pooling = samples.below(2) == 0 ? lethe::Pooling::maximum : lethe::Pooling::mean},
+      .random = {.seed = samples.word()}};
+  const lethe::ScoreShape shape{.layers = made.layers, .slots = made.settings.capacity};
+  if (made.settings.score.rule == ScoreRule::window) {
+    lethe::WindowMass scorer(made.settings.score.window, {.layers = 1, .slots = shape.slots});
+    record_window(samples, scorer, made);
+    made.scores = scores_of(scorer, 0, made.positions);
+  } else if (made.settings.score.rule == ScoreRule::random) {
+    made.seen = static_cast<std::uint32_t>(samples.below(100000));
+    lethe::RandomScore scorer(made.settings.score.random, shape);
+    scorer.advance(made.seen);
+    made.scores = scores_of(scorer, made.layer, made.positions);
+  } else {
+    made.scores.assign(made.tokens(), 0.0f);
+  }
   return made;
 }
 
@@ -139,8 +262,7 @@ class HostRound {
     job_.outcome = lethe::Outcome::pruned;
     examine();
     if (job_.outcome != lethe::Outcome::pruned) return result(true, {});
-    return result(true,
-                  planner_.select(job_, given_.scores, given_.positions, settings_.ordered, kept_));
+    return result(true, select());
   }
 
  private:
@@ -150,18 +272,45 @@ class HostRound {
     planner_.protect(job_, retention_, given_.positions, settings_.ordered, prefix, most);
   }
 
-  [[nodiscard]] lethe::Budget budget() {
-    const lethe::LayerScores view =
-        planner_.view(job_, 1, given_.scores, given_.positions, settings_.ordered);
-    return settings_.rule == lethe::gpu::BudgetRule::uniform
-               ? lethe::UniformBudget(settings_.uniform).budget(view)
-               : lethe::SegmentBreakpoint(settings_.breakpoint).budget(view);
+  [[nodiscard]] bool reads_mass() const {
+    using lethe::gpu::ScoreRule;
+    return settings_.score.rule == ScoreRule::rasr || settings_.score.rule == ScoreRule::window;
   }
 
-  [[nodiscard]] std::size_t permitted(std::size_t tokens) const {
+  /// As lethe::detail::Move's.
+  [[nodiscard]] std::span<const lethe::Slot> select() {
+    const double most = reads_mass() ? static_cast<double>(settings_.max_lost_mass) : 1.0;
+    job_.hard_limit = std::max(job_.tokens, permitted(job_.hard_limit, job_.hard_limit));
+    const auto whole = [&](std::size_t tokens) { return permitted(tokens, job_.hard_limit); };
+    return planner_.select_guarded(job_, given_.scores, given_.positions, settings_.ordered, most,
+                                   whole, kept_);
+  }
+
+  [[nodiscard]] lethe::Budget budget() {
+    using lethe::gpu::BudgetRule;
+    job_.layer = given_.layer;
+    const lethe::LayerScores view =
+        planner_.view(job_, given_.layers, given_.scores, given_.positions, settings_.ordered);
+    if (settings_.rule == BudgetRule::uniform) {
+      return lethe::UniformBudget(settings_.uniform).budget(view);
+    }
+    if (settings_.rule == BudgetRule::mass_target) {
+      return lethe::MassTarget(settings_.mass_target).budget(view);
+    }
+    if (settings_.rule == BudgetRule::pyramid) {
+      return lethe::PyramidBudget(settings_.pyramid).budget(view);
+    }
+    if (settings_.rule == BudgetRule::table) {
+      const lethe::gpu::LayerTable& table = settings_.table;
+      return lethe::TableBudget({{table_budgets, table_budgets + table.entries}}).budget(view);
+    }
+    return lethe::SegmentBreakpoint(settings_.breakpoint).budget(view);
+  }
+
+  [[nodiscard]] std::size_t permitted(std::size_t tokens, std::size_t limit) const {
     const std::size_t block = settings_.block_tokens;
     const std::size_t rounded = (tokens + block - 1) / block * block;
-    return rounded <= job_.limit ? rounded : tokens;
+    return rounded <= limit ? rounded : tokens;
   }
 
   void examine() {
@@ -172,11 +321,11 @@ class HostRound {
       job_.outcome = lethe::Outcome::spread_out;
       return;
     }
-    const std::size_t wanted = permitted(std::min(job_.budget.tokens, job_.limit));
+    const std::size_t wanted = permitted(std::min(job_.budget.tokens, job_.limit), job_.limit);
     if (lethe::detail::changes_recents(job_, retention_, wanted)) protect(wanted);
     job_.tokens = wanted;
     if (wanted < job_.protected_tokens) {
-      job_.tokens = std::max(job_.protected_tokens, permitted(job_.protected_tokens));
+      job_.tokens = std::max(job_.protected_tokens, permitted(job_.protected_tokens, job_.limit));
     }
     if (job_.tokens >= job_.before) job_.outcome = lethe::Outcome::nothing_to_drop;
   }
@@ -192,14 +341,15 @@ class HostRound {
     planned.plan.cadence.since_round = 0;
     planned.plan.summary = job_.summary;
     if (!job_.summary.finite) return planned;
-    planned.plan.sparsity = lethe::hoyer_sparsity(job_.summary);
+    if (reads_mass()) planned.plan.sparsity = lethe::hoyer_sparsity(job_.summary);
     planned.plan.protected_tokens = static_cast<std::uint32_t>(job_.protected_tokens);
     planned.plan.breakpoint = static_cast<std::uint32_t>(job_.budget.breakpoint);
     if (job_.outcome == lethe::Outcome::spread_out && tokens >= given_.cadence.threshold) {
       planned.plan.cadence.threshold = static_cast<std::uint32_t>(
           std::min<std::size_t>(2 * std::size_t{given_.cadence.threshold}, settings_.capacity));
     }
-    if (job_.outcome == lethe::Outcome::pruned) {
+    if (drops(job_.outcome)) {
+      if (reads_mass() && settings_.max_lost_mass < 1.0f) planned.plan.lost_mass = job_.lost_mass;
       planned.plan.kept = static_cast<std::uint32_t>(kept.size());
       planned.plan.first_move = lethe::first_move_of(kept);
     }
@@ -228,6 +378,7 @@ inline const char* difference(const Planned& a, const Planned& b) {
   const bool maxima = bits(p.summary.maximum) == bits(q.summary.maximum);
   if (p.summary.finite && !maxima) return "summary.maximum";
   if (bits(p.sparsity) != bits(q.sparsity)) return "sparsity";
+  if (bits(p.lost_mass) != bits(q.lost_mass)) return "lost_mass";
   if (p.breakpoint != q.breakpoint) return "breakpoint";
   if (p.protected_tokens != q.protected_tokens) return "protected_tokens";
   if (p.tokens != q.tokens || p.kept != q.kept) return "kept";

@@ -1,11 +1,13 @@
 #include "lethe/gpu/plan.cuh"
 
 #include <array>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "catch.hpp"
+#include "host_state.hpp"
 #include "lethe/pruner.hpp"
 #include "naive/given.hpp"
 #include "naive/token_cache.hpp"
@@ -20,11 +22,21 @@ using gpu_test::Planned;
 template <unsigned Threads>
 Planned emulate(const PlanCase& given, std::uint64_t seed) {
   const auto shared = std::make_unique<lethe::gpu::detail::PlanShared>();
-  Planned planned{.kept = std::vector<lethe::Slot>(given.scores.size(), 0xDEADBEEFu)};
-  planned.plan = lethe::gpu::plan_layer(lethe::gpu::HostBlock<Threads>(seed), *shared,
-                                        given.settings, given.input(), planned.kept.data());
-  const bool pruned = planned.plan.outcome == lethe::Outcome::pruned;
-  planned.kept.resize(pruned ? planned.plan.kept : 0);
+  const gpu_test::HostState host(given.shape());
+  gpu_test::fill(given, host.state, [](void* target, const void* source, std::size_t bytes) {
+    std::memcpy(target, source, bytes);
+  });
+  std::vector<lethe::gpu::LayerPlan> decisions(given.layers);
+  const lethe::gpu::Round round{.state = host.state,
+                                .batch = {nullptr, 1},
+                                .settings = given.settings,
+                                .plans = host.plans,
+                                .decisions = decisions.data()};
+  REQUIRE(std::string(lethe::gpu::check(round).remedy) == "");
+  lethe::gpu::plan_block(lethe::gpu::HostBlock<Threads>(seed), *shared, round, given.layer, 0);
+  Planned planned{.plan = decisions[given.layer]};
+  const lethe::Slot* kept = host.plans.kept + std::size_t{given.layer} * given.settings.capacity;
+  if (gpu_test::drops(planned.plan.outcome)) planned.kept.assign(kept, kept + planned.plan.kept);
   return planned;
 }
 
@@ -33,12 +45,15 @@ struct Tally {
   std::string fault;
 };
 
+using MakeCase = PlanCase (*)(Samples&, std::size_t);
+
 template <unsigned Threads>
-Tally compare(std::uint64_t seed, std::size_t cases, std::size_t most) {
+Tally compare(std::uint64_t seed, std::size_t cases, std::size_t most,
+              MakeCase make = gpu_test::random_case) {
   Samples samples(seed);
   Tally tally;
   for (std::size_t i = 0; i < cases; ++i) {
-    const PlanCase given = gpu_test::random_case(samples, most);
+    const PlanCase given = make(samples, most);
     const Planned host = gpu_test::HostRound(given).run();
     const char* field = gpu_test::difference(host, emulate<Threads>(given, i));
     if (field != nullptr) tally.fault += " case " + std::to_string(i) + ": " + field;
@@ -56,6 +71,16 @@ TEST_CASE("plans of a block are the host's, beyond what its registers hold") {
   CHECK(tally.outcomes[static_cast<std::size_t>(lethe::Outcome::spread_out)] > 100);
   CHECK(tally.outcomes[static_cast<std::size_t>(lethe::Outcome::nothing_to_drop)] > 100);
   CHECK(tally.outcomes[static_cast<std::size_t>(lethe::Outcome::non_finite)] > 100);
+  CHECK(tally.outcomes[static_cast<std::size_t>(lethe::Outcome::guarded)] > 100);
+}
+
+TEST_CASE("plans by a window's mass, by draws and by age alone are the host's") {
+  const Tally tally = compare<32>(5, 6000, 300, gpu_test::random_scored_case);
+  CHECK(tally.fault == "");
+  CHECK(tally.outcomes[static_cast<std::size_t>(lethe::Outcome::pruned)] > 1000);
+  CHECK(tally.outcomes[static_cast<std::size_t>(lethe::Outcome::non_finite)] > 20);
+  CHECK(tally.outcomes[static_cast<std::size_t>(lethe::Outcome::guarded)] > 50);
+  CHECK(compare<1024>(6, 20, 9000, gpu_test::random_scored_case).fault == "");
 }
 
 TEST_CASE("plans of a block are the host's, from its registers") {

@@ -41,7 +41,7 @@ template <class Block>
 concept ThreadBlock = requires(const Block& block,
                                typename Block::template Registers<std::uint32_t, 1>& values,
                                typename Block::template Registers<std::uint64_t, 1>& wide,
-                               std::uint32_t& counter) {
+                               std::uint32_t& counter, std::uint64_t& wide_counter) {
   requires Block::threads >= 32;
   block.lanes(detail::IdleLane{});
   block.lanes_apart(detail::IdleLane{});
@@ -51,7 +51,9 @@ concept ThreadBlock = requires(const Block& block,
   { block.maximum(values) } -> std::same_as<std::uint32_t>;
   { block.exclusive_sum(values) } -> std::same_as<std::uint32_t>;
   { block.exclusive_sum(wide) } -> std::same_as<std::uint64_t>;
+  { block.sum(wide) } -> std::same_as<std::uint64_t>;
   Block::add(counter, std::uint32_t{1});
+  Block::add(wide_counter, std::uint64_t{1});
 };
 
 #if !defined(__CUDACC__)
@@ -213,7 +215,12 @@ class DeviceBlock {
 
   template <class T>
   __device__ static void add(T& counter, T value) {
-    atomicAdd(&counter, value);
+    if constexpr (sizeof(T) == sizeof(unsigned long long)) {
+      atomicAdd(reinterpret_cast<unsigned long long*>(&counter),
+                static_cast<unsigned long long>(value));
+    } else {
+      atomicAdd(&counter, value);
+    }
   }
 
  private:

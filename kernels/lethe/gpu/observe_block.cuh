@@ -1,5 +1,5 @@
 /// Scores from what a decode step's attention was, by blocks of threads: the same bits as the
-/// host's lethe::Rasr makes of the same mass.
+/// host's lethe::Rasr, or its WindowRows, makes of the same mass.
 #pragma once
 
 #include <cmath>
@@ -24,7 +24,8 @@ struct BatchObservation {
   std::size_t lse_row_stride = 0;
 };
 
-/// One layer of a batch, as observe is told: weights[row x queries + query], in device memory.
+/// One layer of a batch, as observe is told: weights[row x queries + query], in device memory; null
+/// where the state keeps a window.
 struct ObservedLayer {
   State state{};
   Batch batch{};
@@ -96,7 +97,8 @@ template <class Element>
 /// Where an attention kernel of the engine's own puts a token's mass: made once a block for one
 /// (layer, row of the batch), and called once for each token and query, queries ascending, by the
 /// thread that has summed the token's heads in their order. Only for a query that attended to the
-/// token; a factor other than 1 wants query 0 of every token.
+/// token; a factor other than 1 wants query 0 of every token, and a window (StateShape::window)
+/// every token below limit(query), with 0 where the query did not attend, and no weights.
 class MassSink {
  public:
   /// queries: those of the step, of each row.
@@ -106,8 +108,10 @@ class MassSink {
     const std::size_t number = seen.state.number(seen.layer, slot);
     scores_ = seen.state.scores + number * seen.state.shape.capacity;
     tokens_ = seen.state.lengths[number];
-    weights_ = seen.weights + std::size_t{row} * queries;
+    if (seen.weights != nullptr) weights_ = seen.weights + std::size_t{row} * queries;
     queries_ = queries;
+    window_ = seen.state.window(number);
+    first_number_ = seen.state.next_positions[slot] - queries + 1;
   }
 
   /// Tokens of the layer, the step's own included; 0 for padding.
@@ -120,7 +124,14 @@ class MassSink {
   }
 
   LETHE_BLOCK_CODE void operator()(std::uint32_t token, std::uint32_t query, float mass) const {
+    if (has_window()) return window_.record(token, first_number_ + query, mass);
     scores_[token] = added(scores_[token], query, mass);
+  }
+
+  [[nodiscard]] LETHE_BLOCK_CODE bool has_window() const { return window_.rows != nullptr; }
+  /// The first query of the step that a window still holds at its end: none before need be told.
+  [[nodiscard]] LETHE_BLOCK_CODE std::uint32_t first_query() const {
+    return !has_window() || queries_ < window_.window ? 0 : queries_ - window_.window;
   }
 
   /// The score after a query's mass; of a token that the query did not attend to, rescale alone.
@@ -139,7 +150,26 @@ class MassSink {
   const QueryWeight* weights_ = nullptr;
   std::uint32_t tokens_ = 0;
   std::uint32_t queries_ = 1;
+  MassWindow window_{};
+  /// Of the step's first query.
+  std::uint32_t first_number_ = 0;
 };
+
+namespace detail {
+
+/// Records what the step's queries paid one token in the window; 0 where one did not attend.
+template <class Observation>
+LETHE_BLOCK_CODE void observe_in_window(const MassSink& sink,
+                                        const BatchObservation<Observation>& seen,
+                                        std::uint32_t row, std::uint32_t token) {
+  const auto queries = static_cast<std::uint32_t>(seen.first.queries);
+  for (std::uint32_t query = sink.first_query(); query < queries; ++query) {
+    const bool seen_by = token < sink.limit(query) && token < seen.first.columns;
+    sink(token, query, seen_by ? mass_of(seen, row, query, token) : 0.0f);
+  }
+}
+
+}  // namespace detail
 
 /// A block of observe: tokens from tile x Block::threads on, one a lane, of one row of the batch.
 template <ThreadBlock Block, class Observation>
@@ -151,6 +181,7 @@ LETHE_BLOCK_CODE void observe_block(const Block& block, const ObservedLayer& lay
   block.lanes([&](unsigned lane) {
     const std::uint32_t token = tile * Block::threads + lane;
     if (token >= sink.tokens()) return;
+    if (sink.has_window()) return detail::observe_in_window(sink, seen, row, token);
     float score = sink.scores()[token];
     for (std::uint32_t query = 0; query < queries; ++query) {
       const bool seen_by = token < sink.limit(query) && token < seen.first.columns;
@@ -176,7 +207,7 @@ LETHE_BLOCK_CODE void append_block(const Block& block, const State& state, const
       const std::uint32_t count = tokens < room ? tokens : room;
       for (std::uint32_t i = 0; i < count; ++i) {
         state.positions[begin + i] = next + i;
-        state.scores[begin + i] = 0.0f;
+        if (state.scores != nullptr) state.scores[begin + i] = 0.0f;
       }
       state.lengths[number] += count;
       state.cadences[number].since_round += count;
@@ -195,6 +226,8 @@ LETHE_BLOCK_CODE void start_block(const Block& block, const State& state, const 
     for (std::uint32_t layer = lane; layer < state.shape.layers; layer += Block::threads) {
       state.lengths[state.number(layer, slot)] = 0;
       state.cadences[state.number(layer, slot)] = {threshold, 0};
+      const MassWindow window = state.window(state.number(layer, slot));
+      for (std::uint32_t i = 0; i < window.window; ++i) window.queries[i] = 0;
     }
     if (lane == 0) {
       state.pinned[slot] = 0;

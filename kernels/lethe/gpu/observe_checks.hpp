@@ -76,7 +76,9 @@ template <class Observation>
   if (!status.ok()) return status;
   const char* fault = detail::fault_of_observation(seen.first);
   if (layer.layer >= layer.state.shape.layers) fault = "layer: choose one of the state's";
-  if (layer.weights == nullptr) fault = "weights: give one a row and query";
+  const bool weighs = layer.state.shape.window == 0;
+  if (weighs && layer.weights == nullptr) fault = "weights: give one a row and query";
+  if (!layer.state.shape.scores) fault = "scores: the state keeps none, so observe nothing";
   return fault == nullptr ? Status{} : refused("observe", fault);
 }
 

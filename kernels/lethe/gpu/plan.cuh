@@ -8,8 +8,13 @@
 #include "lethe/budget.hpp"
 #include "lethe/budget/breakpoint.hpp"
 #include "lethe/gpu/block.cuh"
+#include "lethe/gpu/draw.cuh"
+#include "lethe/gpu/lost_mass.cuh"
+#include "lethe/gpu/mass_cut.cuh"
+#include "lethe/gpu/rules.hpp"
 #include "lethe/gpu/select.cuh"
 #include "lethe/gpu/state.hpp"
+#include "lethe/gpu/summary.cuh"
 #include "lethe/plan.hpp"
 #include "lethe/pruner_config.hpp"
 #include "lethe/retention.hpp"
@@ -17,9 +22,6 @@
 #include "lethe/trace.hpp"
 
 namespace lethe::gpu {
-
-/// Who decides how many tokens a layer keeps.
-enum class BudgetRule : std::uint8_t { breakpoint, uniform };
 
 /// Settings of a round, the same for all layers and sequences; the host library's own, where it has
 /// them.
@@ -33,9 +35,16 @@ struct PlanSettings {
   /// Fewest tokens between two examinations below the bound (PrunerConfig::round_interval).
   std::size_t round_interval = PrunerConfig{}.round_interval;
   PolicySettings policy{};
+  ScoreSettings score{};
   BudgetRule rule = BudgetRule::breakpoint;
   SegmentBreakpointConfig breakpoint{};
   UniformBudgetConfig uniform{};
+  MassTargetConfig mass_target{};
+  PyramidBudgetConfig pyramid{};
+  LayerTable table{};
+  /// A plan that would drop more than this share of a layer's score keeps more, up to the bound
+  /// (PrunerConfig::max_lost_mass); 1: never.
+  float max_lost_mass = PrunerConfig{}.max_lost_mass;
   /// Kept counts are rounded up to a multiple of this, as far as the limit allows (BlockCache).
   std::size_t block_tokens = 1;
   /// Positions ascend with slots, as they do wherever rows were only appended and compacted.
@@ -44,19 +53,25 @@ struct PlanSettings {
 
 /// One layer of one sequence, as a round finds it.
 struct LayerInput {
-  /// One score and one position a token.
+  /// One score and one position a token; no scores where they are drawn.
   const float* scores = nullptr;
   const Position* positions = nullptr;
   std::uint32_t tokens = 0;
   /// Positions below this are pinned; first tokens apart.
   Position pinned = 0;
   Cadence cadence{};
+  /// For budgets that differ by layer.
+  std::uint32_t layer = 0;
+  std::uint32_t layers = 1;
 };
 
 /// What a round decides for one layer.
 struct LayerPlan {
   MassSummary summary{};
+  /// 0 where the score reads no attention.
   double sparsity = 0;
+  /// Share of the score that the plan drops; 0 where max_lost_mass asks for none.
+  double lost_mass = 0;
   /// Tokens before the plan, and after it.
   std::uint32_t tokens = 0;
   std::uint32_t kept = 0;
@@ -77,63 +92,52 @@ namespace detail {
 /// Shared memory of a plan.
 struct PlanShared {
   SelectShared select;
-  lethe::detail::SummaryLanes lanes;
-  MassSummary summary;
+  MassShared mass;
+  lethe::detail::KeptLanes kept;
+  SummaryShared summary;
 };
 
-/// Summarises scores in the host's 16 lanes: each is one thread's, from the first token to the
-/// last.
-template <ThreadBlock Block>
-[[nodiscard]] LETHE_BLOCK_CODE MassSummary summarise(const Block& block, PlanShared& shared,
-                                                     const float* scores, std::uint32_t tokens) {
-  constexpr unsigned lanes = lethe::detail::summary_lanes;
-  block.lanes([&](unsigned lane) {
-    if (lane >= lanes) return;
-    double sum = 0;
-    double square = 0;
-    float maximum = scores[0];
-    std::uint32_t odd_bits = 0;
-    for (std::uint32_t slot = lane; slot < tokens; slot += lanes) {
-      lethe::detail::add_to_lane(sum, square, maximum, odd_bits, scores[slot]);
-    }
-    shared.lanes.sum[lane] = sum;
-    shared.lanes.square[lane] = square;
-    shared.lanes.maximum[lane] = maximum;
-    shared.lanes.odd_bits[lane] = odd_bits;
-  });
-  block.lanes([&](unsigned lane) {
-    if (lane == 0) shared.summary = lethe::detail::fold(shared.lanes, tokens);
-  });
-  return block.read(shared.summary);
+/// What a budget that looks at no score keeps; limit: what a round may.
+[[nodiscard]] LETHE_BLOCK_CODE inline std::size_t fixed_budget(const PlanSettings& settings,
+                                                               const LayerInput& input,
+                                                               std::size_t limit) {
+  if (settings.rule == BudgetRule::table) return settings.table.of(input.layer);
+  if (settings.rule == BudgetRule::pyramid) {
+    return lethe::detail::pyramid_tokens(settings.pyramid, input.layer, input.layers, input.tokens);
+  }
+  return settings.uniform.budget != 0 ? settings.uniform.budget : limit;
 }
 
-/// The steps of a plan, in the host's order (lethe/round/examine.hpp, lethe/planner.hpp).
-template <ThreadBlock Block>
+/// The steps of a plan, in the host's order (lethe/round/examine.hpp, lethe/planner.hpp). Scores: a
+/// row of them, or what stands in its place.
+template <ThreadBlock Block, class Scores>
 class LayerPlanner {
  public:
   LETHE_BLOCK_CODE LayerPlanner(const Block& block, PlanShared& shared,
-                                const PlanSettings& settings, const LayerInput& input)
+                                const PlanSettings& settings, const LayerInput& input,
+                                const Scores& scores)
       : block_(block),
         shared_(shared),
         settings_(settings),
         input_(input),
+        scores_(scores),
         tokens_(input.tokens),
-        row_(block, input.scores, input.tokens) {}
+        row_(block, scores, input.tokens) {}
 
   /// Examines a layer that is due. kept: as many entries as tokens.
   LETHE_BLOCK_CODE LayerPlan plan(bool forced, Slot* kept) {
     forced_ = forced;
     LayerPlan plan{.tokens = tokens_, .kept = tokens_, .first_move = tokens_, .examined = true};
     plan.cadence = {input_.cadence.threshold, 0};
-    plan.summary = summarise(block_, shared_, input_.scores, tokens_);
+    plan.summary = summarise(block_, shared_.summary, scores_, tokens_);
     if (!plan.summary.finite) {
       plan.outcome = Outcome::non_finite;
       return plan;
     }
-    plan.sparsity = hoyer_sparsity(plan.summary);
+    if (of_mass<Scores>) plan.sparsity = hoyer_sparsity(plan.summary);
     examine(plan);
     plan.protected_tokens = protected_tokens();
-    if (plan.outcome == Outcome::pruned) select(plan, kept);
+    if (plan.outcome == Outcome::pruned) select_guarded(plan, kept);
     return plan;
   }
 
@@ -143,7 +147,9 @@ class LayerPlanner {
     std::size_t tokens = 0;
     bool spread_out = false;
     std::uint32_t breakpoint = 0;
+    /// Through the tokens that are not protected, where slots are in order.
     Cut cut{};
+    bool cut_made = false;
   };
 
   [[nodiscard]] LETHE_BLOCK_CODE static std::size_t smaller(std::size_t a, std::size_t b) {
@@ -237,10 +243,25 @@ class LayerPlanner {
   }
 
   [[nodiscard]] LETHE_BLOCK_CODE Wanted budget(const MassSummary& summary) {
-    if (settings_.rule == BudgetRule::uniform) {
-      const std::size_t own = settings_.uniform.budget;
-      return {.tokens = own != 0 ? own : limit_};
-    }
+    if (settings_.rule == BudgetRule::breakpoint) return breakpoint(summary);
+    if (settings_.rule == BudgetRule::mass_target) return mass_target(summary);
+    return {.tokens = fixed_budget(settings_, input_, limit_)};
+  }
+
+  [[nodiscard]] LETHE_BLOCK_CODE Wanted mass_target(const MassSummary& summary) {
+    if (!(summary.maximum > 0.0f)) return {.tokens = tokens_, .spread_out = true};
+    const lethe::detail::MassCut found =
+        find_mass_target(block_, shared_.mass, row_, summary.maximum,
+                         lethe::detail::counted_share(settings_.mass_target.share),
+                         [&](std::uint32_t slot) { return covers(slot); });
+    const std::size_t kept = protected_tokens() + found.tokens;
+    return {.tokens = kept,
+            .spread_out = kept >= tokens_,
+            .cut = found.cut,
+            .cut_made = found.tokens != 0};
+  }
+
+  [[nodiscard]] LETHE_BLOCK_CODE Wanted breakpoint(const MassSummary& summary) {
     const Wanted spread_out{.tokens = tokens_, .spread_out = true, .breakpoint = tokens_};
     if (!(summary.maximum > 0.0f)) return spread_out;
     const std::uint32_t level =
@@ -263,7 +284,7 @@ class LayerPlanner {
           count_if(block_, row_, [&](std::uint32_t slot, std::uint32_t key) {
             return survives(slot, key, cut, last) && !covers(slot);
           });
-      return {.tokens = std::size_t{protected_tokens()} + others, .breakpoint = count, .cut = cut};
+      return {.tokens = std::size_t{protected_tokens()} + others, .breakpoint = count};
     }
     // Ties go to the older token, so those of the prefix come first.
     const Cut rest{cut.key, cut.ties - smaller(cut.ties, ties_of_prefix(cut.key))};
@@ -275,7 +296,8 @@ class LayerPlanner {
     });
     return {.tokens = protected_tokens() + above + smaller(tied, rest.ties),
             .breakpoint = count,
-            .cut = rest};
+            .cut = rest,
+            .cut_made = true};
   }
 
   [[nodiscard]] LETHE_BLOCK_CODE std::uint32_t ties_of_prefix(std::uint32_t tie) const {
@@ -303,25 +325,42 @@ class LayerPlanner {
   /// Tokens to keep, between the protected ones and the limit.
   [[nodiscard]] LETHE_BLOCK_CODE Outcome settle_tokens() {
     if (wanted_.spread_out && !forced_) return Outcome::spread_out;
-    const std::size_t wanted = permitted(smaller(wanted_.tokens, limit_));
+    const std::size_t wanted = permitted(smaller(wanted_.tokens, limit_), limit_);
     const bool recents_change =
         wanted < protected_tokens() || settings_.policy.retention.recent_share < 1.0f;
     if (recents_change) protect(wanted);
     std::size_t keep = wanted;
     if (wanted < protected_tokens()) {
-      keep = permitted(protected_tokens());
+      keep = permitted(protected_tokens(), limit_);
       keep = keep < protected_tokens() ? protected_tokens() : keep;
     }
-    cut_stands_ = settings_.ordered && wanted_.breakpoint != 0 && !wanted_.spread_out &&
-                  !recents_change && keep == wanted_.tokens;
+    cut_stands_ = wanted_.cut_made && settings_.ordered && !wanted_.spread_out && !recents_change &&
+                  keep == wanted_.tokens;
     keep_ = static_cast<std::uint32_t>(smaller(keep, tokens_));
     return keep >= tokens_ ? Outcome::nothing_to_drop : Outcome::pruned;
   }
 
-  [[nodiscard]] LETHE_BLOCK_CODE std::size_t permitted(std::size_t count) const {
+  [[nodiscard]] LETHE_BLOCK_CODE std::size_t permitted(std::size_t count, std::size_t limit) const {
     const std::size_t block = settings_.block_tokens;
     const std::size_t rounded = (count + block - 1) / block * block;
-    return rounded <= limit_ ? rounded : count;
+    return rounded <= limit ? rounded : count;
+  }
+
+  /// Selects, and keeps more while max_lost_mass says so.
+  LETHE_BLOCK_CODE void select_guarded(LayerPlan& plan, Slot* kept) {
+    const std::size_t hard = smaller(tokens_, settings_.capacity - settings_.step_tokens);
+    LostMassSearch search(keep_, static_cast<std::uint32_t>(hard));
+    do {
+      select(plan, kept);
+      if (!of_mass<Scores> || !(settings_.max_lost_mass < 1.0f)) return;
+      plan.lost_mass =
+          lost_share(block_, shared_.select, shared_.kept, plan.summary, scores_, kept, plan.kept);
+      if (!search.goes_on(plan.lost_mass, settings_.max_lost_mass)) return;
+      const std::size_t tokens = search.tokens();
+      keep_ = static_cast<std::uint32_t>(search.is_last() ? permitted(tokens, hard) : tokens);
+      cut_stands_ = false;
+      plan.outcome = Outcome::guarded;
+    } while (true);
   }
 
   LETHE_BLOCK_CODE void select(LayerPlan& plan, Slot* kept) {
@@ -353,8 +392,9 @@ class LayerPlanner {
   PlanShared& shared_;
   const PlanSettings& settings_;
   const LayerInput& input_;
+  Scores scores_;
   std::uint32_t tokens_;
-  KeyRow<Block> row_;
+  KeyRow<Block, Scores> row_;
   bool forced_ = false;
   bool cut_stands_ = false;
   std::uint32_t prefix_tokens_ = 0;
@@ -379,22 +419,38 @@ class LayerPlanner {
           cadence.since_round >= settings.round_interval);
 }
 
+/// The plan of a layer that nobody examines: all stay.
+[[nodiscard]] LETHE_BLOCK_CODE inline LayerPlan untouched(const LayerInput& input) {
+  return {.tokens = input.tokens,
+          .kept = input.tokens,
+          .first_move = input.tokens,
+          .cadence = input.cadence};
+}
+
 }  // namespace detail
 
-/// Plans one layer of one sequence; kept: as many entries as tokens, written when the outcome is
-/// pruned. All lanes get the plan. max_lost_mass is not heeded. O(tokens).
+/// Plans one layer of one sequence by scores[slot] of each token; kept: as many entries as tokens,
+/// written when the outcome is pruned or guarded. All lanes get the plan. O(tokens), and again for
+/// each halving of what max_lost_mass may add.
+template <ThreadBlock Block, class Scores>
+[[nodiscard]] LETHE_BLOCK_CODE LayerPlan plan_layer(const Block& block, detail::PlanShared& shared,
+                                                    const PlanSettings& settings,
+                                                    const LayerInput& input, const Scores& scores,
+                                                    Slot* kept) {
+  if (!detail::is_due(settings, input.tokens, input.cadence) || input.tokens == 0) {
+    return detail::untouched(input);
+  }
+  const bool forced = detail::is_forced(settings, input.tokens);
+  return detail::LayerPlanner<Block, Scores>(block, shared, settings, input, scores)
+      .plan(forced, kept);
+}
+
+/// The same by a row of scores.
 template <ThreadBlock Block>
 [[nodiscard]] LETHE_BLOCK_CODE LayerPlan plan_layer(const Block& block, detail::PlanShared& shared,
                                                     const PlanSettings& settings,
                                                     const LayerInput& input, Slot* kept) {
-  if (!detail::is_due(settings, input.tokens, input.cadence) || input.tokens == 0) {
-    return {.tokens = input.tokens,
-            .kept = input.tokens,
-            .first_move = input.tokens,
-            .cadence = input.cadence};
-  }
-  const bool forced = detail::is_forced(settings, input.tokens);
-  return detail::LayerPlanner<Block>(block, shared, settings, input).plan(forced, kept);
+  return plan_layer(block, shared, settings, input, input.scores, kept);
 }
 
 }  // namespace lethe::gpu

@@ -90,6 +90,8 @@ template <class Element>
 template <class Element>
 [[nodiscard]] const char* fault_of_ring(const QueryRing<Element>& ring, const StateShape& state) {
   if (ring.channels == nullptr) return "ring: give it memory by place_ring";
+  if (state.window != 0) return "window: waiting queries become scores; place a state without one";
+  if (!state.scores) return "scores: waiting queries become scores; place a state that keeps them";
   const bool fits = ring.layers == state.layers && ring.slots == state.slots;
   return fits ? nullptr : "ring: place it for the layers and slots of the state";
 }

@@ -16,9 +16,10 @@ namespace detail {
 /// 1,024 lanes hold 8,192 tokens' keys in registers.
 inline constexpr unsigned plan_threads = 1024;
 
-/// A template, so that it may stand in several translation units.
+/// A template, so that it may stand in several translation units. One block a multiprocessor: for
+/// two of them nvcc would halve the registers.
 template <unsigned Threads>
-__global__ void __launch_bounds__(Threads) plan_kernel(const __grid_constant__ Round round) {
+__global__ void __launch_bounds__(Threads, 1) plan_kernel(const __grid_constant__ Round round) {
   __shared__ typename DeviceBlock<Threads>::Storage storage;
   // Raw, since shared memory may have no initialisers.
   __shared__ alignas(PlanShared) unsigned char shared[sizeof(PlanShared)];

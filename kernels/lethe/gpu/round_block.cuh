@@ -9,6 +9,7 @@
 #include "lethe/gpu/plan.cuh"
 #include "lethe/gpu/state.hpp"
 #include "lethe/gpu/status.hpp"
+#include "lethe/gpu/window_block.cuh"
 
 namespace lethe::gpu {
 
@@ -31,11 +32,35 @@ namespace detail {
   return share ? nullptr : "recent_share: choose a share from 0 to 1";
 }
 
+[[nodiscard]] inline const char* fault_of_score(const ScoreSettings& score,
+                                                const StateShape& shape) {
+  if (score.rule == ScoreRule::random || score.rule == ScoreRule::none) return nullptr;
+  if (!shape.scores) return "scores: this score needs them in the state's shape";
+  const std::size_t window = score.rule == ScoreRule::window ? score.window.window : 0;
+  if (score.rule == ScoreRule::window && window == 0) return "window: choose at least 1 query";
+  if (window != shape.window) return "window: give the state's shape that of the score, else 0";
+  if (score.window.pool % 2 == 0) return "pool: choose an odd number of tokens";
+  return nullptr;
+}
+
+[[nodiscard]] inline const char* fault_of_table(const LayerTable& table) {
+  if (table.budgets == nullptr) return "table: give the layers' budgets, in device memory";
+  return table.entries == 0 ? "table: give at least one entry" : nullptr;
+}
+
 [[nodiscard]] inline const char* fault_of_budget(const PlanSettings& settings) {
   const bool ratio = settings.breakpoint.sparsity_ratio > 1.0f;
   if (!ratio) return "sparsity_ratio: choose a value above 1";
   const std::size_t segments = settings.breakpoint.segments;
   if (segments < 1 || segments >> 32 != 0) return "segments: choose 1 to 2^32 - 1";
+  const float share = settings.mass_target.share;
+  if (!(share > 0.0f && share <= 1.0f)) return "share: choose a share above 0 and at most 1";
+  if (settings.pyramid.budget == 0) return "budget: choose at least 1 token for a pyramid";
+  if (settings.pyramid.beta == 0) return "beta: choose at least 1";
+  const bool table = settings.rule == BudgetRule::table;
+  if (const char* fault = table ? fault_of_table(settings.table) : nullptr) return fault;
+  const bool lost = settings.max_lost_mass >= 0.0f && settings.max_lost_mass <= 1.0f;
+  if (!lost) return "max_lost_mass: choose a share from 0 to 1";
   return settings.block_tokens >= 1 ? nullptr : "block_tokens: give 1 where counts are free";
 }
 
@@ -46,6 +71,7 @@ namespace detail {
   const bool slack = settings.slack_ratio >= 0.0f && settings.slack_ratio < 1.0f;
   if (!slack) return "slack_ratio: choose a share from 0 to below 1";
   const char* fault = fault_of_retention(settings.policy.retention);
+  if (fault == nullptr) fault = fault_of_score(settings.score, shape);
   return fault != nullptr ? fault : fault_of_budget(settings);
 }
 
@@ -63,6 +89,36 @@ namespace detail {
   return fault == nullptr ? Status{} : refused("plan_round", fault);
 }
 
+namespace detail {
+
+/// Plans a layer by the scores that the settings name; they are made only where it is due.
+template <ThreadBlock Block>
+[[nodiscard]] LETHE_BLOCK_CODE LayerPlan plan_scored(const Block& block, PlanShared& shared,
+                                                     const Round& round, std::uint32_t slot,
+                                                     const LayerInput& input, Slot* kept) {
+  const PlanSettings& settings = round.settings;
+  const ScoreSettings& score = settings.score;
+  const std::uint32_t seen = round.state.next_positions[slot];
+  if (score.rule == ScoreRule::random || score.rule == ScoreRule::none) {
+    const std::uint64_t stream =
+        lethe::detail::draw_stream(score.random.seed, seen, input.layer, 0);
+    const DrawnScores drawn(input.positions, stream, score.rule == ScoreRule::random);
+    return plan_layer(block, shared, settings, input, drawn, kept);
+  }
+  if (score.rule == ScoreRule::window && is_due(settings, input.tokens, input.cadence)) {
+    const WindowInput window{.mass = round.state.window(round.state.number(input.layer, slot)),
+                             .positions = input.positions,
+                             .tokens = input.tokens,
+                             .seen = seen,
+                             .ordered = settings.ordered};
+    float* scores = round.state.scores + round.state.number(input.layer, slot) * settings.capacity;
+    window_scores(block, window, score.window, scores, kept);
+  }
+  return plan_layer(block, shared, settings, input, input.scores, kept);
+}
+
+}  // namespace detail
+
 /// A block of plan_round: one layer of one row.
 template <ThreadBlock Block>
 LETHE_BLOCK_CODE void plan_block(const Block& block, detail::PlanShared& shared, const Round& round,
@@ -72,12 +128,15 @@ LETHE_BLOCK_CODE void plan_block(const Block& block, detail::PlanShared& shared,
   if (!detail::slot_of_row(round.batch, state.shape.slots, row, slot)) return;
   const std::size_t number = state.number(layer, slot);
   const std::size_t begin = number * state.shape.capacity;
-  const LayerInput input{.scores = state.scores + begin,
+  const LayerInput input{.scores = state.scores != nullptr ? state.scores + begin : nullptr,
                          .positions = state.positions + begin,
                          .tokens = state.lengths[number],
                          .pinned = state.pinned[slot],
-                         .cadence = block.read(state.cadences[number])};
-  const LayerPlan plan = plan_layer(block, shared, round.settings, input, round.plans.kept + begin);
+                         .cadence = block.read(state.cadences[number]),
+                         .layer = layer,
+                         .layers = state.shape.layers};
+  const LayerPlan plan =
+      detail::plan_scored(block, shared, round, slot, input, round.plans.kept + begin);
   block.lanes([&](unsigned lane) {
     if (lane != 0) return;
     state.cadences[number] = plan.cadence;

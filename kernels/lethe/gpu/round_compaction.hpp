@@ -23,10 +23,21 @@ template <class T>
           .layer_stride = slot_stride * shape.slots};
 }
 
+/// The rows of a state's windows: a window's lie side by side, as heads do.
+[[nodiscard]] inline StripArray window_strip_of(const State& state) {
+  StripArray strip = strip_of(state.window_rows, state.shape);
+  strip.heads = state.shape.window;
+  strip.head_stride = strip.slot_stride;
+  strip.slot_stride *= state.shape.window;
+  strip.layer_stride *= state.shape.window;
+  return strip;
+}
+
 }  // namespace detail
 
-/// What carries out the plans of a round: the state's scores, positions and lengths are in it; add
-/// the cache's arrays behind them, strips[strip_count++] and pages[page_count++], before compact().
+/// What carries out the plans of a round: the state's scores, window, positions and lengths are in
+/// it; add the cache's arrays behind them, strips[strip_count++] and pages[page_count++], before
+/// compact().
 [[nodiscard]] inline Compaction compaction_of(const State& state, const PlanBuffers& plans,
                                               const Batch& batch) {
   Compaction compaction{};
@@ -38,9 +49,15 @@ template <class T>
                       .slots = state.shape.slots,
                       .heads = 1,
                       .capacity = state.shape.capacity};
-  compaction.strips[0] = detail::strip_of(state.scores, state.shape);
-  compaction.strips[1] = detail::strip_of(state.positions, state.shape);
-  compaction.strip_count = 2;
+  StripArray* strips = compaction.strips;
+  std::uint32_t& count = compaction.strip_count;
+  // A window's scores are of the round that is being carried out: the next one writes others.
+  if (state.shape.window != 0) {
+    strips[count++] = detail::window_strip_of(state);
+  } else if (state.scores != nullptr) {
+    strips[count++] = detail::strip_of(state.scores, state.shape);
+  }
+  strips[count++] = detail::strip_of(state.positions, state.shape);
   compaction.batch = batch;
   return compaction;
 }

@@ -17,21 +17,23 @@ namespace detail {
 
 inline constexpr unsigned radix_bins = 2048;
 
-/// Shared memory of a select.
-struct SelectShared {
-  std::uint32_t bins[radix_bins];
+/// Shared memory of a select: how much of what is counted has a digit.
+template <class Word>
+struct BinShared {
+  Word bins[radix_bins];
+  Word rank;
   std::uint32_t bin;
-  std::uint32_t rank;
 };
+using SelectShared = BinShared<std::uint32_t>;
 
 /// Ordered keys of a layer's scores: read once where they fit the block's registers, else again in
 /// every pass. A lane's tokens lie side by side, so that a scan over lanes is one over slots.
-template <ThreadBlock Block>
+template <ThreadBlock Block, class Scores = const float*>
 class KeyRow {
  public:
   static constexpr std::uint32_t tile = Block::threads * lane_tokens;
 
-  LETHE_BLOCK_CODE KeyRow(const Block& block, const float* scores, std::uint32_t tokens)
+  LETHE_BLOCK_CODE KeyRow(const Block& block, const Scores& scores, std::uint32_t tokens)
       : scores_(scores), tokens_(tokens) {
     if (tokens > tile) return;
     block.lanes([&](unsigned lane) {
@@ -62,7 +64,7 @@ class KeyRow {
   }
 
  private:
-  const float* scores_;
+  Scores scores_;
   std::uint32_t tokens_;
   typename Block::template Registers<std::uint32_t, lane_tokens> keys_;
 };
@@ -100,25 +102,25 @@ template <ThreadBlock Block, class Row, class Holds>
   return block.sum(counts);
 }
 
-/// The bin, counted from the top, in which the count-th key lies; count becomes its rank in the
-/// bin.
-template <ThreadBlock Block>
-[[nodiscard]] LETHE_BLOCK_CODE std::uint32_t find_bin(const Block& block, SelectShared& shared,
-                                                      std::uint32_t& count) {
+/// The bin, counted from the top, in which the count-th of what is counted lies; count becomes its
+/// rank in the bin.
+template <ThreadBlock Block, class Word>
+[[nodiscard]] LETHE_BLOCK_CODE std::uint32_t find_bin(const Block& block, BinShared<Word>& shared,
+                                                      Word& count) {
   constexpr unsigned each = radix_bins / Block::threads;
-  typename Block::template Registers<std::uint32_t, 1> before;
+  typename Block::template Registers<Word, 1> before;
   block.lanes([&](unsigned lane) {
-    const std::uint32_t* bins = shared.bins + (radix_bins - (lane + 1) * each);
-    std::uint32_t held = 0;
+    const Word* bins = shared.bins + (radix_bins - (lane + 1) * each);
+    Word held = 0;
     for (unsigned i = 0; i < each; ++i) held += bins[i];
     before(lane, 0) = held;
   });
   static_cast<void>(block.exclusive_sum(before));
   block.lanes([&](unsigned lane) {
-    std::uint32_t above = before(lane, 0);
+    Word above = before(lane, 0);
     for (unsigned i = 0; i < each; ++i) {
       const unsigned bin = radix_bins - 1 - lane * each - i;
-      const std::uint32_t held = shared.bins[bin];
+      const Word held = shared.bins[bin];
       if (above < count && count - above <= held) {
         shared.bin = bin;
         shared.rank = count - above;
@@ -130,12 +132,22 @@ template <ThreadBlock Block>
   return block.read(shared.bin);
 }
 
-/// The cut that keeps the `count` largest of the keys key_of(slot, key); of a token that is not to
-/// take part, admits(slot, key) is false. 1 <= count <= tokens that take part.
-template <ThreadBlock Block, class Row, class Admits, class KeyOf>
-[[nodiscard]] LETHE_BLOCK_CODE Cut find_cut(const Block& block, SelectShared& shared,
-                                            const Row& row, std::uint32_t count, Admits&& admits,
-                                            KeyOf&& key_of) {
+/// A key, and what is left of a sum once the keys above it are counted.
+template <class Word>
+struct WeightedCut {
+  std::uint32_t key = 0;
+  Word rest = 0;
+};
+
+/// The largest key from which on weights reach `count`, where a token counts weight_of(key), key
+/// being key_of(slot, own); of a token that is not to take part, admits(slot, own) is false.
+/// 1 <= count <= the weight of all that take part.
+template <ThreadBlock Block, class Word, class Row, class Admits, class KeyOf, class WeightOf>
+[[nodiscard]] LETHE_BLOCK_CODE WeightedCut<Word> find_weighted_cut(const Block& block,
+                                                                   BinShared<Word>& shared,
+                                                                   const Row& row, Word count,
+                                                                   Admits&& admits, KeyOf&& key_of,
+                                                                   WeightOf&& weight_of) {
   std::uint32_t found = 0;
   std::uint32_t known = 0;
   for (unsigned digit = 0; digit < 3; ++digit) {
@@ -148,13 +160,23 @@ template <ThreadBlock Block, class Row, class Admits, class KeyOf>
       row.visit(lane, [&](std::uint32_t slot, std::uint32_t own) {
         const std::uint32_t key = key_of(slot, own);
         if (!admits(slot, own) || ((key ^ found) & known) != 0) return;
-        Block::add(shared.bins[(key >> shift) & mask], std::uint32_t{1});
+        Block::add(shared.bins[(key >> shift) & mask], Word{weight_of(key)});
       });
     });
     found |= find_bin(block, shared, count) << shift;
     known |= mask << shift;
   }
   return {found, count};
+}
+
+/// The cut that keeps the `count` largest keys; arguments as above.
+template <ThreadBlock Block, class Row, class Admits, class KeyOf>
+[[nodiscard]] LETHE_BLOCK_CODE Cut find_cut(const Block& block, SelectShared& shared,
+                                            const Row& row, std::uint32_t count, Admits&& admits,
+                                            KeyOf&& key_of) {
+  const auto one = [](std::uint32_t) { return std::uint32_t{1}; };
+  const auto cut = find_weighted_cut(block, shared, row, count, admits, key_of, one);
+  return {cut.key, cut.rest};
 }
 
 /// Whether a token is kept: by its key, or as one of so many ties.
@@ -168,16 +190,16 @@ struct Collected {
 };
 
 /// Writes kept slots in ascending order, tile after tile.
-template <ThreadBlock Block, class StandingOf>
+template <ThreadBlock Block, class Row, class StandingOf>
 class Collector {
  public:
-  LETHE_BLOCK_CODE Collector(const Block& block, const KeyRow<Block>& row, std::uint32_t ties,
+  LETHE_BLOCK_CODE Collector(const Block& block, const Row& row, std::uint32_t ties,
                              const StandingOf& standing, Slot* kept)
       : block_(block), row_(row), ties_(ties), standing_(standing), kept_(kept) {}
 
   LETHE_BLOCK_CODE Collected run() {
     block_.lanes([&](unsigned lane) { dropped_(lane, 0) = 0; });
-    for (std::uint32_t begin = 0; begin < row_.tokens(); begin += KeyRow<Block>::tile) {
+    for (std::uint32_t begin = 0; begin < row_.tokens(); begin += Row::tile) {
       block_.lanes([&](unsigned lane) { count_tile(lane, begin); });
       const std::uint64_t of_tile = block_.exclusive_sum(counts_);
       block_.lanes([&](unsigned lane) { write_tile(lane, begin); });
@@ -219,7 +241,7 @@ class Collector {
   }
 
   const Block& block_;
-  const KeyRow<Block>& row_;
+  const Row& row_;
   std::uint32_t ties_;
   const StandingOf& standing_;
   Slot* kept_;
@@ -231,11 +253,11 @@ class Collector {
 
 /// Writes the slots of tokens that standing(slot, key) keeps and of the first `ties` tied ones,
 /// ascending.
-template <ThreadBlock Block, class StandingOf>
-[[nodiscard]] LETHE_BLOCK_CODE Collected collect(const Block& block, const KeyRow<Block>& row,
+template <ThreadBlock Block, class Row, class StandingOf>
+[[nodiscard]] LETHE_BLOCK_CODE Collected collect(const Block& block, const Row& row,
                                                  std::uint32_t ties, const StandingOf& standing,
                                                  Slot* kept) {
-  return Collector<Block, StandingOf>(block, row, ties, standing, kept).run();
+  return Collector<Block, Row, StandingOf>(block, row, ties, standing, kept).run();
 }
 
 }  // namespace detail

@@ -6,6 +6,7 @@
 
 #include "lethe/gpu/batch.hpp"
 #include "lethe/gpu/status.hpp"
+#include "lethe/gpu/window.hpp"
 #include "lethe/numeric.hpp"
 
 namespace lethe::gpu {
@@ -25,13 +26,19 @@ struct StateShape {
   std::uint32_t slots = 0;
   /// Most tokens of a layer (the bound).
   std::uint32_t capacity = 0;
+  /// Queries whose mass is kept by itself, for scores of a window; 0: none. With a window, scores
+  /// are written anew in each round.
+  std::uint32_t window = 0;
+  /// False for a policy that reads no attention: no score is kept, and none is to be observed.
+  bool scores = true;
 };
 
 /// Pointers into one piece of device memory. Number layer x slots + slot has `capacity` scores and
-/// positions, a length and a cadence; a slot has the rest. One score a token: its heads' mass,
-/// summed.
+/// positions, a length, a cadence and a window; a slot has the rest. One score a token: its heads'
+/// mass, summed.
 struct State {
   StateShape shape{};
+  /// Null where the shape says so.
   float* scores = nullptr;
   Position* positions = nullptr;
   std::uint32_t* lengths = nullptr;
@@ -40,10 +47,19 @@ struct State {
   Position* pinned = nullptr;
   /// The position that the next token gets.
   Position* next_positions = nullptr;
+  /// Of each number `window` rows of `capacity` masses, and their queries (MassWindow). Null: none.
+  float* window_rows = nullptr;
+  std::uint32_t* window_queries = nullptr;
 
   [[nodiscard]] LETHE_HOST_DEVICE std::size_t number(std::uint32_t layer,
                                                      std::uint32_t slot) const {
     return std::size_t{layer} * shape.slots + slot;
+  }
+  [[nodiscard]] LETHE_HOST_DEVICE MassWindow window(std::size_t number) const {
+    if (shape.window == 0) return {};
+    const std::size_t first = number * shape.window;
+    return {window_rows + first * shape.capacity, window_queries + first, shape.window,
+            shape.capacity};
   }
 };
 
@@ -79,13 +95,17 @@ class Carver {
   if (shape.layers == 0 || shape.layers > most_rows) return "layers: give 1 to 65535";
   if (shape.slots == 0 || shape.slots > 0x7FFFFFFFu) return "slots: give 1 to 2^31 - 1";
   if (shape.capacity == 0 || shape.capacity > 0x7FFFFFFFu) return "capacity: give 1 to 2^31 - 1";
+  if (shape.window != 0 && !shape.scores) return "scores: a window's are written there in a round";
+  // As the host's; and a window is one array of so many heads to a compaction.
+  const std::size_t rows = (std::size_t{1} << 48) / shape.layers / shape.slots / shape.capacity;
+  if (shape.window > rows) return "window: keep it x layers x slots x capacity within 2^48";
   return nullptr;
 }
 
 [[nodiscard]] constexpr const char* fault_of_state(const State& state) {
   const char* fault = fault_of_shape(state.shape);
   if (fault != nullptr) return fault;
-  return state.scores == nullptr ? "state: give it memory by place_state" : nullptr;
+  return state.positions == nullptr ? "state: give it memory by place_state" : nullptr;
 }
 
 /// Answers a size query, or says why `memory` will not do; then nothing is to be placed.
@@ -102,12 +122,15 @@ class Carver {
 [[nodiscard]] inline std::size_t carve(const StateShape& shape, void* memory, State& state) {
   const std::size_t rows = std::size_t{shape.layers} * shape.slots;
   Carver carver(memory);
-  carver.take(state.scores, rows * shape.capacity);
+  if (shape.scores) carver.take(state.scores, rows * shape.capacity);
   carver.take(state.positions, rows * shape.capacity);
   carver.take(state.lengths, rows);
   carver.take(state.cadences, rows);
   carver.take(state.pinned, shape.slots);
   carver.take(state.next_positions, shape.slots);
+  if (shape.window == 0) return carver.bytes();
+  carver.take(state.window_rows, rows * shape.window * shape.capacity);
+  carver.take(state.window_queries, rows * shape.window);
   return carver.bytes();
 }
 
