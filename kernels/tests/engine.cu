@@ -1,10 +1,12 @@
 // What docs/gpu.md shows of an engine, compiled.
 #include <cuda_runtime.h>
 
+#include <cstddef>
 #include <cstdint>
 
 #include "lethe/gpu/compact.cuh"
 #include "lethe/gpu/observe.cuh"
+#include "lethe/gpu/policies.hpp"
 #include "lethe/gpu/prune_graph.hpp"
 #include "lethe/gpu/round.cuh"
 #include "lethe/gpu/round_compaction.hpp"
@@ -53,6 +55,16 @@ gpu::Status Engine::make_room(std::uint32_t tokens, cudaStream_t stream) const {
   return gpu::compact(compaction, stream);
 }
 // [make_room]
+
+// [policy]
+/// SnapKV: settings of every round, and a state with room for its window.
+gpu::Status place_snap_kv(gpu::PlanSettings& settings, gpu::State& state, void* memory,
+                          std::size_t& bytes) {
+  settings = gpu::policies::snap_kv({.budget = 1024});
+  settings.capacity = 2048;
+  return gpu::place_state(gpu::shape_for(settings, 32, 64, 2048), memory, bytes, state);
+}
+// [policy]
 
 // [step]
 gpu::Status Engine::step(cudaStream_t stream) {
@@ -103,6 +115,10 @@ int build_engine(cudaStream_t stream) {
   Engine engine{};
   record_mass<<<1, 128, 0, stream>>>({engine.state, engine.batch, 0, engine.weights}, nullptr, 1,
                                      1);
+  gpu::PlanSettings settings;
+  std::size_t bytes = 0;
+  const gpu::Status placed = place_snap_kv(settings, engine.state, nullptr, bytes);
+  if (!placed.ok()) return placed.code;
   return engine.step(stream).code + engine.replay_round(0, stream).code;
 }
 
