@@ -79,6 +79,7 @@ set(LETHE_HEADERS
     lethe/budget/breakpoint.hpp
     lethe/budget/dispersion.hpp
     lethe/budget/entropy.hpp
+    lethe/budget/flat_heads.hpp
     lethe/budget/hoyer.hpp
     lethe/budget/layer_shares.hpp
     lethe/budget/mass_target.hpp
@@ -98,6 +99,7 @@ set(LETHE_HEADERS
     lethe/pruner.hpp
     lethe/policies.hpp
     lethe/policies/attention.hpp
+    lethe/policies/heads.hpp
     lethe/policies/keys.hpp
     lethe/policies/queries.hpp
     lethe/policies/values.hpp

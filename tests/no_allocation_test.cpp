@@ -1,4 +1,5 @@
 // Once constructed, or copied, a pruner allocates nothing: neither between rounds nor in them.
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <span>
@@ -8,6 +9,7 @@
 #include "catch.hpp"
 #include "lethe/lethe.hpp"
 #include "lethe/policies/attention.hpp"
+#include "lethe/policies/heads.hpp"
 #include "lethe/policies/queries.hpp"
 #include "lethe/policies/values.hpp"
 #include "naive/random.hpp"
@@ -45,6 +47,25 @@ struct ValuedCache : CountingCache {
   void read_values(std::size_t layer, std::size_t head, std::size_t first,
                    std::span<float> out) const {
     read_keys(layer, head, first, out);
+  }
+};
+
+/// Counts of each head.
+struct UnequalCache {
+  std::array<std::array<std::size_t, ::heads>, ::layers> sizes{};
+  std::size_t rounds = 0;
+
+  [[nodiscard]] std::size_t layers() const { return ::layers; }
+  [[nodiscard]] std::size_t heads(std::size_t) const { return ::heads; }
+  [[nodiscard]] std::size_t size(std::size_t layer, std::size_t head) const {
+    return sizes[layer][head];
+  }
+  [[nodiscard]] std::size_t size(std::size_t layer) const {
+    return *std::max_element(sizes[layer].begin(), sizes[layer].end());
+  }
+  void apply(std::span<const lethe::EvictionPlan> plans) {
+    ++rounds;
+    for (const auto& plan : plans) sizes[plan.layer][plan.head] = plan.kept.size();
   }
 };
 
@@ -244,6 +265,29 @@ TEST_CASE("Learning from queries allocates nothing, drafts included") {
       config, Kind::queries, lethe::TriAttentionConfig{.heads = shape, .queries = queries});
   expect_none<policies::CapKV, ValuedCache>(config, Kind::queries,
                                             lethe::CapKVConfig{.heads = shape, .queries = queries});
+}
+
+TEST_CASE("Heads of unequal counts allocate nothing") {
+  lethe::PrunerConfig config = config_for(Kind::mass, lethe::Scope::head);
+  config.max_lost_mass = 1.0f;
+  config.draft_tokens = 0;
+  lethe::policies::AdaKV pruner(config, {.window = 8});
+  UnequalCache cache;
+  const std::vector<float> mass = values(heads * heads * capacity);
+  const std::size_t before = allocations;
+  for (std::size_t step = 0; step < 300; ++step) {
+    pruner.make_room(cache, 1);
+    for (std::size_t layer = 0; layer < layers; ++layer) {
+      pruner.observe(layer,
+                     lethe::Mass<float>{
+                         .data = mass.data(), .groups = heads, .columns = cache.size(layer) + 1});
+      for (std::size_t& size : cache.sizes[layer]) ++size;
+    }
+    pruner.commit();
+  }
+  const std::size_t after = allocations;
+  CHECK(after == before);
+  CHECK(cache.rounds > 10);
 }
 
 TEST_CASE("Overwriting a slot allocates nothing") {

@@ -8,6 +8,7 @@
 
 #include "catch.hpp"
 #include "lethe/policies/attention.hpp"
+#include "lethe/policies/heads.hpp"
 #include "lethe/policies/keys.hpp"
 #include "lethe/policies/queries.hpp"
 #include "lethe/policies/values.hpp"
@@ -65,7 +66,7 @@ struct Run {
   }
 
   Policy pruner;
-  RowCache cache{layers, heads};
+  UnequalRowCache cache{layers, heads};
   Samples samples{71};
 };
 
@@ -139,6 +140,42 @@ void check(const Config& config, const Rule& rule) {
 }
 
 }  // namespace
+
+namespace {
+
+/// Heads of unequal counts: what is protected stays in each, and a layer keeps `most` at most.
+template <class Policy>
+void check_by_head(const Policy& policy, std::size_t recent_tokens, std::size_t most) {
+  Run<Policy> run(policy);
+  std::size_t rounds = 0, apart = 0;
+  for (std::size_t step = 0; step < 260; ++step) {
+    const UnequalRowCache before = run.cache;
+    if (run.make_room() != 0) {
+      ++rounds;
+      REQUIRE(run.cache.size(0, 0) + run.cache.size(0, 1) <= heads * most);
+      apart += run.cache.size(0, 0) != run.cache.size(0, 1) ? 1 : 0;
+    }
+    for (std::size_t head = 0; head < heads; ++head) {
+      const Positions held = before.positions(0, head), kept = run.cache.positions(0, head);
+      check_kept(held, kept, {.recent_tokens = recent_tokens, .least = 0, .most = 2 * capacity});
+      REQUIRE(std::ranges::equal(run.pruner.positions(0, head), kept));
+    }
+    run.append();
+    REQUIRE(run.pruner.size(0) <= capacity);
+  }
+  CHECK(rounds > 3);
+  CHECK(apart > 3);
+  check_state(policy);
+}
+
+}  // namespace
+
+TEST_CASE("policies whose heads keep counts of their own") {
+  const lethe::PrunerConfig config = config_of(lethe::Scope::head);
+  check_by_head(policies::AdaKV(config, {.window = 8}), 8, 84);
+  check_by_head(policies::AdaKV(config, {.budget = 50, .window = 8}), 8, 50);
+  check_by_head(policies::LAVaByHead(config, {.heads = shape, .total = 150, .window = 8}), 8, 95);
+}
 
 TEST_CASE("policies that look at keys") {
   const lethe::KeyRankConfig rank{.heads = shape, .recent_tokens = 20};

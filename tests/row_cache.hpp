@@ -77,6 +77,22 @@ class RowCache {
   }
 };
 
+/// One whose heads may hold unequal counts.
+class UnequalRowCache : public RowCache {
+ public:
+  using RowCache::RowCache;
+
+  [[nodiscard]] std::size_t size(std::size_t layer, std::size_t head) const {
+    return rows[layer][head].size();
+  }
+  [[nodiscard]] std::size_t size(std::size_t layer) const {
+    std::size_t longest = 0;
+    for (const std::vector<CachedRow>& head : rows[layer]) longest = std::max(longest, head.size());
+    return longest;
+  }
+};
+static_assert(lethe::UnequalHeadsCache<UnequalRowCache>);
+
 /// One that puts a layer's next token into a slot it is told of; positions then do not ascend.
 class OverwritingRowCache : public RowCache {
  public:

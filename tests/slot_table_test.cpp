@@ -64,6 +64,26 @@ TEST_CASE("heads may hold different tokens, equally many") {
   CHECK(of(table, 0, 1) == Positions{2, 3, 4, 5});
 }
 
+TEST_CASE("heads may hold different counts; a layer's size is their mean, rounded up") {
+  lethe::SlotTable table(2, 3, 8);
+  table.append(0, 5, 0);
+  CHECK(table.level(0));
+  const std::vector<lethe::Slot> kept{0, 4};
+  table.keep(plan_of(0, kept, 5, 1));
+  CHECK(table.size(0) == 4);
+  CHECK(table.size(0, 0) == 5);
+  CHECK(table.size(0, 1) == 2);
+  CHECK(table.longest(0) == 5);
+  CHECK_FALSE(table.level(0));
+  table.append(0, 2, 5);
+  CHECK(of(table, 0, 1) == Positions{0, 4, 5, 6});
+  CHECK(of(table, 0, 2) == Positions{0, 1, 2, 3, 4, 5, 6});
+  CHECK(table.size(0) == 6);
+  CHECK(table.size(1) == 0);
+  table.reset();
+  CHECK(table.size(0) == 0);
+}
+
 TEST_CASE("an overwritten slot takes the next token, and ends the order") {
   lethe::SlotTable table(1, 1, 8);
   table.append(0, 4, 0);
@@ -88,23 +108,23 @@ TEST_CASE("restored tables are sound, or said not to be") {
       std::memcpy(bytes.data() + 8 * word, &value, sizeof value);
     };
   };
-  // Words: layers, then size, vacancy and order of each layer, then the count of positions.
+  // Words: layers, then vacancy and order of each; sizes, and each of them; the count of positions.
   CHECK(valid_after([](auto&) {}));
   CHECK_FALSE(valid_after([](auto&) {}, 4));
-  CHECK_FALSE(valid_after(put(1, 9)));
-  CHECK_FALSE(valid_after(put(2, 5)));
-  CHECK(valid_after(put(2, 4)));
+  CHECK_FALSE(valid_after(put(6, 9)));
+  CHECK_FALSE(valid_after(put(1, 5)));
+  CHECK(valid_after(put(1, 4)));
   CHECK_FALSE(valid_after(put(0, 3)));
   const auto position = [](std::size_t slot, lethe::Position value) {
     return [=](std::vector<std::byte>& bytes) {
-      std::memcpy(bytes.data() + 8 * 8 + 4 * slot, &value, sizeof value);
+      std::memcpy(bytes.data() + 9 * 8 + 4 * slot, &value, sizeof value);
     };
   };
   CHECK_FALSE(valid_after(position(1, 0)));
   CHECK_FALSE(valid_after(position(4, 5)));
   const auto unordered = [&](std::size_t slot, lethe::Position value) {
     return [=](std::vector<std::byte>& bytes) {
-      put(3, 0)(bytes);
+      put(2, 0)(bytes);
       position(slot, value)(bytes);
     };
   };

@@ -307,20 +307,32 @@ void visit_row(const Observation& seen, std::size_t head, std::size_t heads, std
   }
 }
 
+/// Tokens before the step, of a layer or of one of its groups.
+template <class Base>
+[[nodiscard]] std::size_t tokens_before(const Base& base, std::size_t group) {
+  if constexpr (std::is_invocable_v<const Base&, std::size_t>) {
+    return base(group);
+  } else {
+    return base;
+  }
+}
+
 }  // namespace detail
 
 /// Turns probabilities or logits into mass: calls sink(query, group, first_column, tile) for tiles
 /// of each query's row, query counted within the step. Columns at or beyond a query's causal limit,
-/// base + query + 1, are not read. groups: score groups of the layer. O(heads x queries x columns).
-template <class Observation, class Sink>
-void for_each_mass_tile(const Observation& observation, std::size_t groups, std::size_t base,
+/// base + query + 1, are not read. groups: score groups of the layer. base: tokens before the step,
+/// or base(group) where heads differ. O(heads x queries x columns).
+template <class Observation, class Base, class Sink>
+void for_each_mass_tile(const Observation& observation, std::size_t groups, const Base& base,
                         Sink&& sink) {
   const Observation seen = detail::packed(observation);
   const detail::HeadGroups heads = detail::head_groups(seen, groups);
   for (std::size_t q = 0; q < seen.queries; ++q) {
     const std::size_t query = seen.first_query + q;
-    const std::size_t limit = std::min(seen.columns, base + query + 1);
     for (std::size_t g = 0; g < heads.count; ++g) {
+      const std::size_t before = detail::tokens_before(base, heads.first + g);
+      const std::size_t limit = std::min(seen.columns, before + query + 1);
       detail::visit_row(seen, g * heads.heads_each, heads.heads_each, q, limit,
                         [&](std::size_t begin, std::span<const float> tile) {
                           sink(query, heads.first + g, begin, tile);
@@ -330,8 +342,8 @@ void for_each_mass_tile(const Observation& observation, std::size_t groups, std:
 }
 
 /// The same for ready mass; rows of floats are handed on without a copy.
-template <class Element, class Sink>
-void for_each_mass_tile(const Mass<Element>& mass, std::size_t groups, std::size_t base,
+template <class Element, class Base, class Sink>
+void for_each_mass_tile(const Mass<Element>& mass, std::size_t groups, const Base& base,
                         Sink&& sink) {
   detail::require(mass.groups == groups, "observe groups", mass.groups,
                   "give one row for each of the pruner's groups");
@@ -340,8 +352,9 @@ void for_each_mass_tile(const Mass<Element>& mass, std::size_t groups, std::size
     const std::size_t group_stride =
         mass.group_stride != 0 ? mass.group_stride : mass.queries * query_stride;
     for (std::size_t q = 0; q < mass.queries; ++q) {
-      const std::size_t limit = std::min(mass.columns, base + mass.first_query + q + 1);
       for (std::size_t g = 0; g < groups; ++g) {
+        const std::size_t before = detail::tokens_before(base, g);
+        const std::size_t limit = std::min(mass.columns, before + mass.first_query + q + 1);
         const float* row = mass.data + g * group_stride + q * query_stride;
         sink(mass.first_query + q, g, std::size_t{0}, std::span<const float>(row, limit));
       }

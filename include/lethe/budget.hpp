@@ -67,6 +67,31 @@ concept GlobalBudgetAllocator = BudgetAllocator<Allocator> &&
   { allocator.total() } -> std::convertible_to<std::size_t>;
 };
 
+/// One head of a layer whose heads share its tokens.
+struct HeadShare {
+  /// Of the tokens that may go, ordered_key of their scores, and their positions, ascending. Keys
+  /// and claim are work space.
+  std::span<std::uint32_t> keys{};
+  std::span<const Position> positions{};
+  /// Tokens that stay whatever their score, and the most that the head may keep; both count these.
+  std::size_t protected_tokens = 0;
+  std::size_t ceiling = 0;
+  double claim = 0;
+  /// The result: tokens to keep, protected ones included.
+  std::size_t tokens = 0;
+};
+
+/// Gives the heads of a layer counts of their own: budget(layer) is their mean, and share(heads,
+/// total, scratch) splits so many times the heads. The counts must add up to the total, or to what
+/// the ceilings allow, each at least the head's protected tokens. scratch: twice as many entries as
+/// all keys, and one more. Wants Scope::head, a group for each head and an UnequalHeadsCache.
+template <class Allocator>
+concept HeadBudgetAllocator = BudgetAllocator<Allocator> &&
+    requires(const Allocator& allocator, std::span<HeadShare> heads, std::size_t total,
+             std::span<std::uint32_t> scratch) {
+  allocator.share(heads, total, scratch);
+};
+
 /// One layer's claim when a total is shared out.
 struct Claim {
   double weight = 1;

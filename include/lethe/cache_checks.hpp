@@ -22,6 +22,18 @@ void check_heads(const Cache& cache, std::size_t layer, const PrunerConfig& conf
   }
 }
 
+/// Counts of heads that differ are the budget's to the last token, so none can be rounded.
+template <class Cache>
+void check_unequal(const PrunerConfig& config) {
+  if constexpr (CountClassCache<Cache>) {
+    if (config.head_capacity != 0) {
+      refuse("scope", "head",
+             "a cache with count_classes cannot hold heads of unequal counts: leave it out, or "
+             "choose another budget");
+    }
+  }
+}
+
 /// Deferred queries are scored against the keys of as many heads as the settings say.
 template <class Cache>
 void check_key_heads(const Cache& cache, std::size_t layer, const PrunerConfig& config) {
@@ -47,6 +59,7 @@ void check_keys(bool deferred) {
 template <class Cache>
 void check_scope(const PrunerConfig& config) {
   check_refinements<Cache>();
+  check_unequal<Cache>(config);
   if constexpr (!PerHeadCache<Cache>) {
     if (config.scope == Scope::head) {
       refuse("scope", "head", "the cache takes no plan for a head: give it heads(layer)");

@@ -58,10 +58,18 @@ concept ByteSizedCache = KVCacheView<Cache> && requires(const Cache& cache, std:
   { cache.token_bytes(layer) } -> std::convertible_to<std::size_t>;
 };
 
-/// heads(layer): the cache takes a plan for each KV head, all of one length.
+/// heads(layer): the cache takes a plan for each KV head, all of one length unless it is an
+/// UnequalHeadsCache.
 template <class Cache>
 concept PerHeadCache = KVCacheView<Cache> && requires(const Cache& cache, std::size_t layer) {
   { cache.heads(layer) } -> std::convertible_to<std::size_t>;
+};
+
+/// size(layer, head): tokens of one KV head, and plans of a layer's heads may differ in length.
+/// size(layer) is then that of the longest. A step's tokens go behind each head's own.
+template <class Cache>
+concept UnequalHeadsCache = PerHeadCache<Cache> && requires(const Cache& cache, std::size_t index) {
+  { cache.size(index, index) } -> std::convertible_to<std::size_t>;
 };
 
 /// read_keys(layer, head, first_slot, out): out.size() / dimension consecutive keys of one KV head,

@@ -31,18 +31,19 @@ class DraftRows {
   }
 
   /// Hands the rows of the accepted queries of one layer to the scorer, in order, as if the step
-  /// had held these alone. base: tokens of the layer before the step; columns of rejected tokens
-  /// are left out.
-  template <class Scorer>
-  void replay(std::size_t layer, std::size_t base, std::span<const std::uint32_t> accepted,
+  /// had held these alone. base(group): tokens before the step; columns of rejected tokens are
+  /// left out.
+  template <class Scorer, class Base>
+  void replay(std::size_t layer, const Base& base, std::span<const std::uint32_t> accepted,
               Scorer& scorer) {
     for (std::size_t rank = 0; rank < accepted.size(); ++rank) {
       if (begun_[layer * queries_ + accepted[rank]] == 0) continue;
       for (std::size_t group = 0; group < shape_.groups; ++group) {
         const std::span<float> mass = row(layer, accepted[rank], group);
-        for (std::size_t r = 0; r <= rank; ++r) mass[base + r] = mass[base + accepted[r]];
+        const std::size_t begin = base(group);
+        for (std::size_t r = 0; r <= rank; ++r) mass[begin + r] = mass[begin + accepted[r]];
         scorer.record(layer, group, static_cast<std::int64_t>(rank), 0,
-                      mass.first(base + rank + 1));
+                      mass.first(begin + rank + 1));
       }
     }
   }

@@ -118,8 +118,8 @@ class Planner {
     job.prefix_tokens = prefix_count(positions, ordered, prefix_end);
     const std::size_t room = most - std::min(most, job.prefix_tokens);
     const std::size_t recent =
-        std::min({recent_count(retention, job.before), room, most_recents(retention, most),
-                  job.before - job.prefix_tokens});
+        std::min({recent_count(retention, positions.size()), room, most_recents(retention, most),
+                  positions.size() - job.prefix_tokens});
     job.protection.prefix_end = prefix_end;
     job.protection.recent_begin = recent_begin(positions, ordered, recent, scratch_);
     job.protected_tokens = job.prefix_tokens + recent;
@@ -138,7 +138,7 @@ class Planner {
             .ordered = ordered,
             .protection = job.protection,
             .protected_tokens = job.protected_tokens,
-            .limit = job.limit,
+            .limit = std::min(job.limit, scores.size()),
             .summary = job.summary,
             .window = job.window,
             .keys = keys_,

@@ -48,9 +48,9 @@ class Pruner {
   /// Throws std::invalid_argument naming the setting that cannot be, its value and the remedy.
   Pruner(const PrunerConfig& config, const PolicySettings& policy,
          const typename Scorer::Config& score, const typename Allocator::Config& budget)
-      : state_(config, policy, score),
+      : state_(detail::settle_heads(config, HeadBudgetAllocator<Allocator>), policy, score),
         allocator_(budget),
-        space_(config, state_.kept_sets()),
+        space_(state_.config, state_.kept_sets()),
         step_indices_(config.capacity) {
     if constexpr (GlobalBudgetAllocator<Allocator>) {
       detail::require(allocator_.total() > config.layers * policy.retention.first_tokens, "total",
@@ -76,6 +76,9 @@ class Pruner {
   /// leave no room. O(n) for each examined layer, O(layers) otherwise.
   template <KVCacheView Cache, TraceReceiver Trace = NoTrace>
   std::size_t make_room(Cache& cache, std::size_t tokens, Trace&& trace = {}) {
+    static_assert(!HeadBudgetAllocator<Allocator> || UnequalHeadsCache<Cache>,
+                  "this budget gives the heads of a layer counts of their own: it needs a cache "
+                  "with cache.heads(layer), cache.size(layer) and cache.size(layer, head)");
     const detail::KeepSubnormals exact;
     state_.begin(cache, tokens);
     state_.flush_full(cache, tokens);
@@ -90,7 +93,7 @@ class Pruner {
     constexpr bool traced = !std::is_same_v<std::remove_cvref_t<Trace>, NoTrace>;
     examination.template examine_all<traced>();
     detail::Totals<Scorer, Allocator, Cache>(round, allocator_).share_totals();
-    detail::Move<Scorer, Cache> move(round);
+    detail::Move<Scorer, Allocator, Cache> move(round, allocator_);
     move.template plan_all<traced>();
     settlement.require_room(trace);
     const double seconds = move.template apply_all<traced>();
@@ -156,7 +159,9 @@ class Pruner {
 
   /// The most tokens a layer ever holds. With capacity_bytes it is exact after the first make_room.
   [[nodiscard]] std::size_t bound(std::size_t layer) const { return state_.layers[layer].bound; }
-  /// Tokens of a layer that stand; a slot that waits to be overwritten holds none.
+  /// Tokens of a layer that stand; a slot that waits to be overwritten holds none. Of heads with
+  /// unequal counts, their mean rounded up, which is what bounds count: positions(layer, head) has
+  /// each head's own.
   [[nodiscard]] std::size_t size(std::size_t layer) const { return state_.slots.held(layer); }
   /// Position of every slot of a layer (of one head, with Scope::head); a slot that waits to be
   /// overwritten still shows its old one.
@@ -193,7 +198,9 @@ class Pruner {
   /// Gives every token of a layer the score of a new one: the way out when scores are not finite.
   /// O(groups x slots).
   void forget_scores(std::size_t layer) {
-    for (std::size_t slot = 0; slot < state_.slots.size(layer); ++slot) state_.forget(layer, slot);
+    for (std::size_t slot = 0; slot < state_.slots.longest(layer); ++slot) {
+      state_.forget(layer, slot);
+    }
   }
 
   /// Ready for another sequence, with the same settings and nothing pinned. Allocates nothing.

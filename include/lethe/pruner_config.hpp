@@ -14,7 +14,8 @@ namespace lethe {
 
 /// What shares one kept set.
 enum class Scope : std::uint8_t {
-  /// Each KV head keeps its own tokens, equally many in a layer; needs a PerHeadCache.
+  /// Each KV head keeps its own tokens; needs a PerHeadCache. Equally many in a layer, unless the
+  /// budget tells heads apart (HeadBudgetAllocator).
   head,
   /// All heads of a layer keep the same tokens.
   layer,
@@ -27,8 +28,11 @@ enum class Scope : std::uint8_t {
 struct PrunerConfig {
   /// Layers of the cache.
   std::size_t layers = 0;
-  /// The bound: most tokens a layer ever holds.
+  /// The bound: most tokens a layer ever holds; of heads with unequal counts, their mean.
   std::size_t capacity = 0;
+  /// Most tokens one head ever holds, for budgets that tell heads apart: positions and scores take
+  /// memory for so many in each head. 0: no less than the bound allows, capacity x groups.
+  std::size_t head_capacity = 0;
   /// The same in bytes, by the cache's token_bytes(layer); the tighter one holds. 0: none.
   std::size_t capacity_bytes = 0;
   /// Most tokens over all layers. 0: none.
@@ -56,6 +60,11 @@ struct PrunerConfig {
 
   bool operator==(const PrunerConfig&) const = default;
 };
+
+/// Slots of a head.
+[[nodiscard]] inline std::size_t head_slots(const PrunerConfig& config) {
+  return config.head_capacity != 0 ? config.head_capacity : config.capacity;
+}
 
 /// What a policy adds: its protected tokens, and the length at which a layer is first examined.
 struct PolicySettings {
@@ -99,10 +108,37 @@ inline void check_deferred(const DeferredConfig& deferred) {
           "give the channels of a head");
 }
 
+/// What heads of unequal counts cannot be combined with.
+inline void check_unequal_heads(const PrunerConfig& config) {
+  if (config.scope != Scope::head) {
+    refuse("scope", config.scope == Scope::layer ? "layer" : "sequence",
+           "this budget gives each head a count of its own: choose Scope::head");
+  }
+  require(config.head_capacity == 0 || config.head_capacity >= config.capacity, "head_capacity",
+          config.head_capacity, "choose at least capacity, or 0");
+  require(config.max_lost_mass >= 1.0f, "max_lost_mass", config.max_lost_mass,
+          "leave it at 1: with heads of unequal counts the budget is what it says");
+  require(config.deferred.queries == 0, "deferred.queries", config.deferred.queries,
+          "leave it at 0: heads of unequal counts are told their mass step by step");
+}
+
+/// The settings with head_capacity filled in: 0 where heads keep equally many tokens.
+[[nodiscard]] inline PrunerConfig settle_heads(PrunerConfig config, bool unequal) {
+  if (!unequal) {
+    require(config.head_capacity == 0, "head_capacity", config.head_capacity,
+            "leave it at 0: this budget gives every head of a layer the same count");
+    return config;
+  }
+  check_unequal_heads(config);
+  // What wraps round is refused by name later, as groups.
+  if (config.head_capacity == 0) config.head_capacity = config.capacity * config.groups;
+  return config;
+}
+
 /// Sizes whose product would wrap round, or that no machine holds, are refused here by name.
 inline void check_memory(const PrunerConfig& config) {
   const std::size_t most = std::size_t{1} << 48;
-  const std::size_t rows = most / config.layers / config.capacity / config.groups;
+  const std::size_t rows = most / config.layers / head_slots(config) / config.groups;
   require(config.draft_tokens <= rows, "draft_tokens", config.draft_tokens,
           "keep layers x capacity x groups x draft_tokens within 2^48");
   const DeferredConfig& deferred = config.deferred;
@@ -134,6 +170,11 @@ inline void check(const PrunerConfig& config, const PolicySettings& policy) {
   require(config.groups >= 1, "groups", config.groups, "choose 1, the KV heads or the query heads");
   require(config.groups <= (std::size_t{1} << 48) / config.layers / config.capacity, "groups",
           config.groups, "keep layers x capacity x groups within 2^48");
+  require(
+      head_slots(config) < std::numeric_limits<Slot>::max() &&
+          config.groups <= (std::size_t{1} << 48) / config.layers / head_slots(config),
+      "head_capacity", head_slots(config),
+      "choose fewer than 2^32 - 1 tokens, and keep layers x groups x head_capacity within 2^48");
   require(config.slack_ratio >= 0.0f && config.slack_ratio < 1.0f, "slack_ratio",
           config.slack_ratio, "choose a share from 0 to below 1");
   require(config.max_lost_mass >= 0.0f && config.max_lost_mass <= 1.0f, "max_lost_mass",

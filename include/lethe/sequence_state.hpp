@@ -46,7 +46,7 @@ class SequenceState {
       : config((check(settings, policy_settings), settings)),
         policy(policy_settings),
         scorer(score, shape()),
-        slots(config.layers, kept_sets(), config.capacity),
+        slots(config.layers, kept_sets(), head_slots(config)),
         drafts(shape(), Scorer::reads_mass ? config.draft_tokens : 0),
         deferred(Scorer::reads_mass ? config.deferred : DeferredConfig{}, config.layers),
         query_rows(make_query_rows()),
@@ -62,6 +62,16 @@ class SequenceState {
   /// Tokens of a layer; none where the cache has no layer to prune.
   [[nodiscard]] std::size_t held(std::size_t layer) const {
     return layers[layer].tracked != 0 ? slots.size(layer) : 0;
+  }
+
+  /// Tokens of a layer as one of its score groups sees them: its head's, where each keeps a set.
+  [[nodiscard]] std::size_t held_by(std::size_t layer, std::size_t group) const {
+    return config.scope == Scope::head ? slots.size(layer, group) : slots.held(layer);
+  }
+
+  /// Whether `tokens` more fit in every head, if the longest held `longest`.
+  [[nodiscard]] bool fits_heads(std::size_t longest, std::size_t tokens) const {
+    return config.head_capacity == 0 || longest + tokens <= config.head_capacity;
   }
 
   /// Whether max_lost_mass can change what a round keeps.
@@ -146,19 +156,33 @@ class SequenceState {
     check_heads(cache, layer, config);
     if (deferred.active()) check_key_heads(cache, layer, config);
     layers[layer].bound = bound_in(cache, layer, config, prefix_end());
-    const std::size_t held = cache.size(layer);
-    if (held != slots.size(layer)) {
-      refuse("cache.size", std::to_string(held),
-             "layer " + std::to_string(layer) + " should hold the " +
-                 std::to_string(slots.size(layer)) +
-                 " tokens that were committed: begin with an empty cache, append what make_room "
-                 "announced, and let apply drop what its plans drop");
-    }
+    check_sizes(cache, layer);
     if (tokens > layers[layer].bound) {
       refuse("make_room tokens", std::to_string(tokens),
              "append at most the bound, " + std::to_string(layers[layer].bound) +
                  ", in one step: split the prompt into chunks");
     }
+  }
+
+  /// The cache must hold what was committed and not dropped.
+  template <class Cache>
+  void check_sizes(const Cache& cache, std::size_t layer) const {
+    if constexpr (UnequalHeadsCache<Cache>) {
+      for (std::size_t head = 0; config.head_capacity != 0 && head < config.groups; ++head) {
+        const std::size_t held = cache.size(layer, head);
+        if (held != slots.size(layer, head)) refuse_size(layer, held, slots.size(layer, head));
+      }
+    }
+    const std::size_t held = cache.size(layer);
+    if (held != slots.longest(layer)) refuse_size(layer, held, slots.longest(layer));
+  }
+
+  [[noreturn]] LETHE_COLD static void refuse_size(std::size_t layer, std::size_t held,
+                                                  std::size_t expected) {
+    refuse("cache.size", std::to_string(held),
+           "layer " + std::to_string(layer) + " should hold the " + std::to_string(expected) +
+               " tokens that were committed: begin with an empty cache, append what make_room "
+               "announced, and let apply drop what its plans drop");
   }
 
   template <class Cache>
@@ -190,7 +214,8 @@ class SequenceState {
       if (!admits(layer, seen)) return;
       check_columns(layer, seen.columns, seen.first_query + seen.queries);
       queries_seen = std::max(queries_seen, seen.first_query + seen.queries);
-      for_each_mass_tile(seen, config.groups, slots.held(layer),
+      const auto before = [&](std::size_t group) { return held_by(layer, group); };
+      for_each_mass_tile(seen, config.groups, before,
                          [&](std::size_t query, std::size_t group, std::size_t first,
                              std::span<const float> mass) {
                            if (speculative()) {
@@ -220,15 +245,20 @@ class SequenceState {
            "make_room announced " + std::to_string(step_tokens) + " tokens for this step");
   }
 
+  /// Tokens of a layer that attention rows have a column for: of its longest head.
+  [[nodiscard]] std::size_t columns_held(std::size_t layer) const {
+    return slots.longest(layer) - (slots.vacant(layer) ? 1u : 0u);
+  }
+
   /// A row must cover the layer's tokens and the step's, up to its last query.
   void check_columns(std::size_t layer, std::size_t columns, std::size_t queries) const {
-    if (columns < slots.held(layer) + queries) refuse_columns(layer, columns, queries);
+    if (columns < columns_held(layer) + queries) refuse_columns(layer, columns, queries);
   }
 
   [[noreturn]] LETHE_COLD void refuse_columns(std::size_t layer, std::size_t columns,
                                               std::size_t queries) const {
     refuse("observe columns", std::to_string(columns),
-           "layer " + std::to_string(layer) + " needs " + std::to_string(slots.held(layer)) +
+           "layer " + std::to_string(layer) + " needs " + std::to_string(columns_held(layer)) +
                " for its tokens and " + std::to_string(queries) + " for those of the step");
   }
 
@@ -288,9 +318,11 @@ class SequenceState {
   }
 
   void commit_layer(std::size_t layer, std::span<const std::uint32_t> accepted) {
-    const std::size_t base = slots.held(layer);
-    if (drafts.active() && speculative()) drafts.replay(layer, base, accepted, scorer);
-    if (deferred.active()) deferred.commit(layer, base, committed, accepted);
+    if (drafts.active() && speculative()) {
+      const auto before = [&](std::size_t group) { return held_by(layer, group); };
+      drafts.replay(layer, before, accepted, scorer);
+    }
+    if (deferred.active()) deferred.commit(layer, slots.held(layer), committed, accepted);
     if constexpr (ReadsQueries<Scorer>) {
       query_rows.replay(layer, static_cast<Position>(committed), accepted, scorer);
     }
@@ -369,7 +401,7 @@ class SequenceState {
             config.groups,
             config.deferred.queries,
             config.deferred.kv_heads,
-            static_cast<std::uint64_t>(config.scope),
+            static_cast<std::uint64_t>(config.scope) | std::uint64_t{config.head_capacity} << 8,
             config.deferred.heads * config.deferred.head_dimension};
   }
 
@@ -391,6 +423,7 @@ class SequenceState {
     for (std::size_t layer = 0; good && layer < config.layers; ++layer) {
       good = layers[layer].bound >= 1 && layers[layer].bound <= config.capacity &&
              slots.size(layer) <= layers[layer].bound &&
+             (config.head_capacity != 0 || slots.level(layer)) &&
              layers[layer].threshold <= config.capacity && layers[layer].tracked <= 1 &&
              layers[layer].step_queries == 0 &&
              layers[layer].queries_each <= std::max<std::size_t>(config.deferred.queries, 1) &&
@@ -426,7 +459,9 @@ class SequenceState {
     }
   }
 
-  [[nodiscard]] ScoreShape shape() const { return {config.layers, config.groups, config.capacity}; }
+  [[nodiscard]] ScoreShape shape() const {
+    return {config.layers, config.groups, head_slots(config)};
+  }
 };
 
 }  // namespace lethe::detail

@@ -37,14 +37,14 @@ STANDARD = {
     "limits": "numeric_limits",
     "memory": "allocator make_unique_for_overwrite unique_ptr",
     "mutex": "lock_guard mutex unique_lock",
-    "numeric": "iota",
+    "numeric": "accumulate iota",
     "optional": "nullopt optional",
     "span": "as_bytes span",
     "stdexcept": "invalid_argument length_error logic_error",
     "string": "string to_string",
     "string_view": "string_view",
     "thread": "thread",
-    "type_traits": """conditional_t is_const_v is_same_v is_trivially_copyable_v
+    "type_traits": """conditional_t is_const_v is_invocable_v is_same_v is_trivially_copyable_v
                       is_trivially_default_constructible_v remove_cvref_t""",
     "utility": "exchange move",
     "vector": "vector",

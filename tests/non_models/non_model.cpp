@@ -1,6 +1,7 @@
 // Does not compile: the message must name what the cache lacks, or has with another signature, or
 // what the scorer lacks that a budget asks for.
 #include <lethe/budget/dispersion.hpp>
+#include <lethe/budget/flat_heads.hpp>
 #include <lethe/lethe.hpp>
 #include <lethe/score/window_shift.hpp>
 
@@ -20,6 +21,10 @@ struct Cache {
 #if !defined(LACKS_APPLY)
   void apply(std::span<const lethe::EvictionPlan>) {}
 #endif
+#if !defined(LACKS_HEADS)
+  std::size_t heads(std::size_t) const { return 1; }
+#endif
+  std::size_t size(std::size_t, std::size_t) const { return 0; }
 #if defined(LACKS_STATE)
   int state(std::size_t) const { return 0; }
 #endif
@@ -35,4 +40,7 @@ int main() {
   lethe::Pruner<Scorer, lethe::DispersionBudget> shared{
       {.layers = 1, .capacity = 64}, {}, {}, {.total = 50}};
   shared.make_room(cache, 1);
+  lethe::Pruner<Scorer, lethe::FlatHeads<lethe::UniformBudget>> apart{
+      {.layers = 1, .capacity = 64, .scope = lethe::Scope::head}, {}, {}, {}};
+  apart.make_room(cache, 1);
 }

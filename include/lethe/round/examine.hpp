@@ -30,6 +30,7 @@ class Examination {
     space_.jobs.clear();
     for (std::size_t layer = 0; layer < state_.config.layers; ++layer) {
       space_.planned[layer] = state_.held(layer);
+      space_.longest[layer] = state_.slots.longest(layer);
     }
     const bool total_due = over_caps(round_, space_.planned) || over_budget();
     space_.total_due = total_due;
@@ -65,8 +66,9 @@ class Examination {
   void add_job(std::size_t layer) {
     const std::size_t size = state_.slots.size(layer);
     const std::size_t bound = state_.layers[layer].bound;
-    const bool forced = size + tokens_ > bound - spread(bound);
-    const std::size_t hard = std::min(size, bound - tokens_);
+    const bool overlong = !state_.fits_heads(state_.slots.longest(layer), tokens_);
+    const bool forced = size + tokens_ > bound - spread(bound) || overlong;
+    const std::size_t hard = std::min(overlong ? mean_of_cut(layer) : size, bound - tokens_);
     const bool one_slot = OverwritableCache<Cache> && tokens_ == 1 && !state_.speculative();
     const std::size_t slack =
         bound - (one_slot ? 1 : slack_tokens(state_.config.slack_ratio, bound));
@@ -75,6 +77,16 @@ class Examination {
                            .limit = forced ? std::min(hard, slack) : hard,
                            .hard_limit = hard,
                            .forced = forced});
+  }
+
+  /// The mean of a layer's heads, rounded down, if all were cut to what a head may keep.
+  [[nodiscard]] std::size_t mean_of_cut(std::size_t layer) const {
+    const std::size_t most = most_kept_by_head(state_.config, tokens_);
+    std::size_t all = 0;
+    for (std::size_t head = 0; head < state_.config.groups; ++head) {
+      all += std::min(state_.slots.size(layer, head), most);
+    }
+    return all / state_.config.groups;
   }
 
   /// With a limit on moves, layers become due half the slack before the bound, to be taken in turn.
@@ -87,6 +99,7 @@ class Examination {
     const LayerCadence& state = state_.layers[layer];
     const std::size_t size = state_.slots.size(layer);
     if (size + tokens_ > state.bound - spread(state.bound)) return true;
+    if (!state_.fits_heads(state_.slots.longest(layer), tokens_)) return true;
     return state_.policy.first_threshold != 0 && size >= state.threshold &&
            state.since_round >= state_.config.round_interval;
   }
@@ -109,7 +122,7 @@ class Examination {
     if (state_.config.scope != Scope::head) {
       return examine(job, space_.layer_scores(state_, job.layer));
     }
-    // Heads keep equally many tokens: as many as the neediest.
+    // Heads keep equally many tokens, or so many on average: as many as the neediest.
     LayerJob neediest = job;
     std::size_t most_protected = 0;
     std::size_t most_prefix = 0;

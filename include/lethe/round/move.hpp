@@ -15,11 +15,15 @@
 namespace lethe::detail {
 
 /// Turns jobs into plans and applies them, to the cache, the scores and the positions.
-template <class Scorer, class Cache>
+template <class Scorer, class Allocator, class Cache>
 class Move {
  public:
-  explicit Move(const RoundContext<Scorer, Cache>& round)
-      : state_(round.state), space_(round.space), cache_(round.cache) {}
+  explicit Move(const RoundContext<Scorer, Cache>& round, const Allocator& allocator)
+      : state_(round.state),
+        space_(round.space),
+        cache_(round.cache),
+        tokens_(round.tokens),
+        allocator_(allocator) {}
 
   /// Plans every job that drops tokens, as far as max_move_bytes goes; one layer at least.
   template <bool Traced>
@@ -64,7 +68,8 @@ class Move {
  private:
   [[nodiscard]] bool may_wait(const LayerJob& job) const {
     return state_.config.max_move_bytes != 0 && state_.config.scope != Scope::sequence &&
-           !space_.total_due && job.before + state_.step_tokens <= state_.layers[job.layer].bound;
+           !space_.total_due && job.before + tokens_ <= state_.layers[job.layer].bound &&
+           state_.fits_heads(space_.longest[job.layer], tokens_);
   }
 
   void plan_layer(LayerJob& job) {
@@ -82,6 +87,7 @@ class Move {
   }
 
   void plan_heads(LayerJob& job) {
+    if constexpr (HeadBudgetAllocator<Allocator>) return plan_unequal_heads(job);
     // Recents stay those of the budget: a guard's extra tokens are for scores.
     const std::size_t budget = job.tokens;
     if (state_.guards()) guard_heads(job);
@@ -97,6 +103,45 @@ class Move {
       lost += own.lost_mass / static_cast<double>(state_.config.groups);
     }
     job.lost_mass = lost;
+  }
+
+  /// Heads keep job.tokens on average, each as many as the allocator says.
+  void plan_unequal_heads(LayerJob& job) {
+    const std::size_t heads = state_.config.groups;
+    for (std::size_t head = 0; head < heads; ++head) put_share(job, head);
+    allocator_.share(std::span(space_.shares), job.tokens * heads, space_.share_scratch);
+    std::size_t all = 0;
+    std::size_t longest = 0;
+    double lost = 0;
+    for (std::size_t head = 0; head < heads; ++head) {
+      LayerJob& own = space_.head_jobs[head];
+      own.tokens = own.hard_limit = space_.shares[head].tokens;
+      const std::span<const Slot> kept =
+          select(own, space_.head_scores(state_, job.layer, head), head);
+      add_plan(own, static_cast<std::uint32_t>(head), kept);
+      all += kept.size();
+      longest = std::max(longest, kept.size());
+      lost += own.lost_mass / static_cast<double>(heads);
+    }
+    job.lost_mass = lost;
+    space_.planned[job.layer] = (all + heads - 1) / heads;
+    space_.longest[job.layer] = longest;
+  }
+
+  /// Shows the allocator one head: what of it is not protected, and how much it may keep.
+  void put_share(const LayerJob& job, std::size_t head) {
+    LayerJob& own = space_.head_jobs[head];
+    own = head_job(job, head, job.tokens);
+    const std::span<const Position> positions = state_.slots.positions(job.layer, head);
+    const std::size_t open = positions.size() - own.protected_tokens;
+    const std::span<std::uint32_t> keys =
+        std::span(space_.share_keys).subspan(head * state_.config.head_capacity, open);
+    make_keys(space_.head_scores(state_, job.layer, head).subspan(own.prefix_tokens, open), keys);
+    space_.shares[head] = {
+        .keys = keys,
+        .positions = positions.subspan(own.prefix_tokens, open),
+        .protected_tokens = own.protected_tokens,
+        .ceiling = std::min(positions.size(), most_kept_by_head(state_.config, tokens_))};
   }
 
   /// Heads keep equally many tokens: as many as the one that would lose most needs.
@@ -122,8 +167,9 @@ class Move {
 
   [[nodiscard]] std::span<const Slot> select(LayerJob& job, std::span<const float> scores,
                                              std::size_t head) {
-    const std::size_t row = (job.layer * state_.kept_sets() + head) * (state_.config.capacity + 1);
-    const std::span<Slot> kept = std::span(space_.kept).subspan(row, state_.config.capacity + 1);
+    const std::size_t each = head_slots(state_.config) + 1;
+    const std::size_t row = (job.layer * state_.kept_sets() + head) * each;
+    const std::span<Slot> kept = std::span(space_.kept).subspan(row, each);
     const double most = Scorer::reads_mass ? static_cast<double>(state_.config.max_lost_mass) : 1.0;
     const auto permitted = [&](std::size_t tokens) {
       return std::max(tokens, permitted_count(cache_, job.layer, tokens, job.hard_limit));
@@ -135,15 +181,16 @@ class Move {
   }
 
   void add_plan(const LayerJob& job, std::uint32_t head, std::span<const Slot> kept) {
-    const std::size_t row = head == all_heads ? 0 : head;
+    const std::span<const Position> positions =
+        state_.slots.positions(job.layer, head == all_heads ? 0 : head);
     space_.plans.push_back({.layer = static_cast<std::uint32_t>(job.layer),
                             .head = head,
-                            .tokens = static_cast<std::uint32_t>(job.before),
+                            .tokens = static_cast<std::uint32_t>(positions.size()),
                             .first_move = first_move_of(kept),
                             .kept = kept,
-                            .positions = state_.slots.positions(job.layer, row)});
+                            .positions = positions});
     space_.plan_protection.push_back(job.protection);
-    space_.planned[job.layer] = kept.size();
+    space_.planned[job.layer] = space_.longest[job.layer] = kept.size();
   }
 
   [[noreturn]] LETHE_COLD static void refuse_plan(const EvictionPlan& plan, PlanFault fault) {
@@ -185,6 +232,8 @@ class Move {
   SequenceState<Scorer>& state_;
   RoundSpace& space_;
   Cache& cache_;
+  std::size_t tokens_;
+  const Allocator& allocator_;
 };
 
 }  // namespace lethe::detail

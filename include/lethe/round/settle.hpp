@@ -58,7 +58,8 @@ class Settlement {
   [[nodiscard]] std::size_t first_full_layer() const {
     std::size_t layer = 0;
     for (; layer < state_.config.layers; ++layer) {
-      const bool fits = space_.planned[layer] + tokens_ <= state_.layers[layer].bound;
+      const bool fits = space_.planned[layer] + tokens_ <= state_.layers[layer].bound &&
+                        state_.fits_heads(space_.longest[layer], tokens_);
       if (state_.layers[layer].tracked != 0 && !fits) break;
     }
     return layer;

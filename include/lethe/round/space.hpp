@@ -1,7 +1,9 @@
 /// Work space of a round, and what its steps share. Nothing is allocated after construction.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <ctime>
 #include <span>
 #include <vector>
@@ -18,14 +20,19 @@ namespace lethe::detail {
 struct RoundSpace {
   /// kept_sets: plans of a layer.
   RoundSpace(const PrunerConfig& config, std::size_t kept_sets)
-      : planner(config.capacity),
-        kept(config.layers * kept_sets * (config.capacity + 1), 0),
+      : planner(head_slots(config)),
+        kept(config.layers * kept_sets * (head_slots(config) + 1), 0),
+        shares(config.head_capacity != 0 ? config.groups : 0),
+        head_jobs(shares.size()),
+        share_keys(shares.size() * config.head_capacity, 0),
+        share_scratch(2 * share_keys.size() + 1, 0),
         sequence_scores(config.scope == Scope::sequence ? config.capacity : 0, 0.0f),
         claims(config.layers),
         jobs(config.layers),
         plans(config.layers * kept_sets),
         plan_protection(config.layers * kept_sets),
-        planned(config.layers, 0) {}
+        planned(config.layers, 0),
+        longest(config.layers, 0) {}
 
   /// The job of a layer whose tokens may move in this round; null when there is none.
   [[nodiscard]] const LayerJob* job_of(std::size_t layer) const {
@@ -52,6 +59,11 @@ struct RoundSpace {
 
   Planner planner;
   std::vector<Slot> kept;
+  /// One layer's heads, where they keep unequal counts.
+  std::vector<HeadShare> shares;
+  std::vector<LayerJob> head_jobs;
+  std::vector<std::uint32_t> share_keys;
+  std::vector<std::uint32_t> share_scratch;
   std::vector<float> sequence_scores;
   std::vector<Claim> claims;
   FixedList<LayerJob> jobs;
@@ -59,9 +71,18 @@ struct RoundSpace {
   FixedList<Protection> plan_protection;
   /// Tokens that each layer will hold: what it holds now, or what its plan keeps.
   std::vector<std::size_t> planned;
+  /// The same of its longest head.
+  std::vector<std::size_t> longest;
   /// The round was called for by a limit over all layers.
   bool total_due = false;
 };
+
+/// The most tokens of one head that a round leaves, the step's yet to come; with room to spare, so
+/// that the head is not due again at once.
+[[nodiscard]] inline std::size_t most_kept_by_head(const PrunerConfig& config, std::size_t tokens) {
+  const std::size_t slots = head_slots(config);
+  return slots - std::max(tokens, slack_tokens(config.slack_ratio, slots));
+}
 
 /// What a round works on: the step's `tokens` are yet to be appended.
 template <class Scorer, class Cache>
