@@ -1,5 +1,6 @@
 // Prints a digest of every plan that several policies make from pseudo-random attention. Compiled
 // with several compilers and flags, it must always print the same.
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -9,17 +10,23 @@
 
 #include "digest.hpp"
 #include "lethe/lethe.hpp"
+#include "lethe/policies/heads.hpp"
 
 namespace {
 
 /// Counts, and folds every plan into the digest.
 struct DigestingCache {
-  std::vector<std::size_t> sizes;
-  std::size_t kv_heads = 1;
+  /// Of each head of each layer.
+  std::vector<std::vector<std::size_t>> sizes;
 
   [[nodiscard]] std::size_t layers() const { return sizes.size(); }
-  [[nodiscard]] std::size_t size(std::size_t layer) const { return sizes[layer]; }
-  [[nodiscard]] std::size_t heads(std::size_t) const { return kv_heads; }
+  [[nodiscard]] std::size_t size(std::size_t layer, std::size_t head) const {
+    return sizes[layer][head];
+  }
+  [[nodiscard]] std::size_t size(std::size_t layer) const {
+    return *std::max_element(sizes[layer].begin(), sizes[layer].end());
+  }
+  [[nodiscard]] std::size_t heads(std::size_t layer) const { return sizes[layer].size(); }
   [[nodiscard]] std::size_t token_bytes(std::size_t layer) const { return 16 + 8 * layer; }
   void apply(std::span<const lethe::EvictionPlan> plans) {
     for (const lethe::EvictionPlan& plan : plans) {
@@ -27,7 +34,10 @@ struct DigestingCache {
       fold(plan.head);
       fold(plan.tokens);
       for (const lethe::Slot slot : plan.kept) fold(slot);
-      sizes[plan.layer] = plan.kept.size();
+      for (std::size_t head = 0; head < heads(plan.layer); ++head) {
+        if (plan.head == lethe::all_heads || plan.head == head)
+          sizes[plan.layer][head] = plan.kept.size();
+      }
     }
   }
 };
@@ -91,15 +101,15 @@ template <class Scorer, class Allocator>
 void decode(lethe::Pruner<Scorer, Allocator> pruner, Kind kind, std::uint64_t seed) {
   const lethe::PrunerConfig config = pruner.config();
   Source source(seed);
-  DigestingCache cache{std::vector<std::size_t>(config.layers, 0), config.groups};
+  DigestingCache cache{{config.layers, std::vector<std::size_t>(config.groups, 0)}};
   for (std::size_t step = 0; step < 220; ++step) {
     const std::size_t queries = step % 7 == 0 ? 5 : 1;
     pruner.make_room(cache, queries, [](const lethe::RoundStatistics& row) {
       fold(static_cast<std::uint64_t>(row.outcome) << 32 | row.breakpoint);
     });
     for (std::size_t layer = 0; layer < config.layers; ++layer) {
-      observe(pruner, source, kind, layer, queries, cache.sizes[layer] + queries);
-      cache.sizes[layer] += queries;
+      observe(pruner, source, kind, layer, queries, cache.size(layer) + queries);
+      for (std::size_t& size : cache.sizes[layer]) size += queries;
     }
     pruner.commit();
     if (step % 16 == 0) fold_scores(pruner);
@@ -140,5 +150,8 @@ int main() {
   config.scope = lethe::Scope::head;
   config.total_bytes = 3000;
   decode_all("heads", lethe::policies::Lethe(config));
+  config.max_lost_mass = 1.0f;
+  config.total_bytes = 0;
+  decode_all("adakv", lethe::policies::AdaKV(config, {.window = 8, .pool = 5}));
   std::printf("%016llx\n", static_cast<unsigned long long>(digest));
 }
