@@ -59,6 +59,7 @@ set(LETHE_HEADERS
     lethe/score/gumbel_mass.hpp
     lethe/score/pivotal_count.hpp
     lethe/score/projected.hpp
+    lethe/score/block_quota.hpp
     lethe/score/blocks.hpp
     lethe/score/cache_score.hpp
     lethe/score/rasr.hpp
@@ -74,12 +75,14 @@ set(LETHE_HEADERS
     lethe/score/rules/lag.hpp
     lethe/score/rules/leverage.hpp
     lethe/score/rules/trigonometric.hpp
+    lethe/score/rules/two_pace_mass.hpp
     lethe/score/rules/value_size.hpp
     lethe/score/weighted.hpp
     lethe/budget/breakpoint.hpp
     lethe/budget/dispersion.hpp
     lethe/budget/entropy.hpp
     lethe/budget/flat_heads.hpp
+    lethe/budget/growing.hpp
     lethe/budget/hoyer.hpp
     lethe/budget/layer_shares.hpp
     lethe/budget/mass_target.hpp

@@ -14,6 +14,7 @@
 #include "lethe/score/rules/capacity.hpp"
 #include "lethe/score/rules/expected_mass.hpp"
 #include "lethe/score/rules/trigonometric.hpp"
+#include "lethe/score/rules/two_pace_mass.hpp"
 #include "lethe/score/window_shift.hpp"
 #include "samples.hpp"
 
@@ -171,6 +172,7 @@ TEST_CASE("mass, keys and values that are not finite are found in every score") 
     CHECK_FALSE(all_finite(scores_by<lethe::Trigonometric>({.key = bad})));
     CHECK_FALSE(all_finite(scores_by<lethe::Capacity>({.key = bad})));
     CHECK_FALSE(all_finite(scores_by<lethe::Capacity>({.value = bad})));
+    CHECK_FALSE(all_finite(scores_by<lethe::TwoPaceMass>({.key = bad})));
   }
   CHECK(all_finite(scores_of<lethe::GumbelMass>({}, {})));
   CHECK(all_finite(scores_of<lethe::WindowShift>({}, {})));
@@ -183,6 +185,7 @@ TEST_CASE("queries that are not finite are left out") {
     CHECK(all_finite(scores_by<lethe::ExpectedMass>(odd)));
     CHECK(all_finite(scores_by<lethe::Trigonometric>(odd)));
     CHECK(all_finite(scores_by<lethe::Capacity>(odd)));
+    CHECK(all_finite(scores_by<lethe::TwoPaceMass>(odd)));
   }
 }
 

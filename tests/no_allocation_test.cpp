@@ -265,6 +265,8 @@ TEST_CASE("Learning from queries allocates nothing, drafts included") {
       config, Kind::queries, lethe::TriAttentionConfig{.heads = shape, .queries = queries});
   expect_none<policies::CapKV, ValuedCache>(config, Kind::queries,
                                             lethe::CapKVConfig{.heads = shape, .queries = queries});
+  expect_none<policies::GrowPage, ValuedCache>(
+      config, Kind::queries, lethe::GrowPageConfig{.heads = shape, .queries = queries});
 }
 
 TEST_CASE("Heads of unequal counts allocate nothing") {

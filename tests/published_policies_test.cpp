@@ -241,6 +241,30 @@ TEST_CASE("policies that learn from queries") {
       lethe::TriAttentionConfig{.heads = shape, .queries = queries, .recent_tokens = 20}, recents);
   check<policies::CapKV>(
       lethe::CapKVConfig{.heads = shape, .queries = queries, .recent_tokens = 20}, recents);
+  check<policies::GrowPage>(
+      lethe::GrowPageConfig{.heads = shape, .queries = queries, .recent_tokens = 20},
+      {.recent_tokens = 20, .least = 42, .most = 84});
+}
+
+TEST_CASE("GrowPage's layers grow by blocks from its first budget, and stay within the bound") {
+  lethe::PrunerConfig config = config_of(lethe::Scope::layer);
+  config.capacity = 90;
+  config.round_interval = 8;
+  Run<policies::GrowPage> run(policies::GrowPage(
+      config, {.heads = shape, .queries = queries, .budget = 40, .recent_tokens = 8, .block = 4}));
+  std::vector<std::size_t> kept;
+  for (std::size_t step = 0; step < 700; ++step) {
+    if (run.make_room() != 0) kept.push_back(run.cache.size(0));
+    REQUIRE(run.cache.size(0) <= 89);
+    run.append();
+  }
+  REQUIRE(kept.size() > 20);
+  CHECK(kept.front() == 40);
+  CHECK(kept.back() >= 48);
+  for (std::size_t i = 1; i < kept.size(); ++i) {
+    const std::size_t grown = kept[i] - kept[i - 1];
+    CHECK((grown == 0 || grown == 4 || kept[i] == 79));
+  }
 }
 
 TEST_CASE("the rule of DMS prunes a layer long before it is full") {

@@ -92,6 +92,24 @@ TEST_CASE("the covariance is that of all queries, as a lower triangle") {
   CHECK(covariance == Row{1, -1, 6});
 }
 
+TEST_CASE("queries fade by the decay in the mean, and in every other moment") {
+  QueryStatistics statistics({.heads = 1}, 2, 2, {.covariance = true, .decay = 0.5});
+  statistics.record(1, 0, Row{9, 9});
+  for (const Row& query : {Row{8, 0}, Row{0, 2}, Row{2, 6}}) statistics.record(0, 0, query);
+  // Weights 1/4, 1/2 and 1.
+  Row mean(2), covariance(3);
+  statistics.mean(0, 0, mean);
+  CHECK_THAT(mean[0], WithinAbs(4 / 1.75, 1e-6));
+  CHECK_THAT(mean[1], WithinAbs(7 / 1.75, 1e-6));
+  statistics.covariance(0, 0, covariance);
+  CHECK_THAT(covariance[0], WithinAbs(20 / 1.75 - 16 / 3.0625, 1e-5));
+  CHECK_THAT(covariance[1], WithinAbs(12 / 1.75 - 28 / 3.0625, 1e-5));
+  statistics.mean(1, 0, mean);
+  CHECK(mean == Row{9, 9});
+  QueryStatistics other({.heads = 1}, 2, 2, {.covariance = true, .decay = 0.25});
+  CHECK_FALSE(restore(statistics, other));
+}
+
 TEST_CASE("queries turned by their positions are known as they were before") {
   Samples samples(331);
   QueryStatistics still = make();
@@ -235,7 +253,7 @@ RowCache make_cache(std::uint64_t seed) {
 }  // namespace
 
 TEMPLATE_TEST_CASE("scores follow queries, and their state is whole", "", lethe::ExpectedMass,
-                   lethe::Trigonometric, lethe::Capacity) {
+                   lethe::Trigonometric, lethe::Capacity, lethe::TwoPaceMass) {
   Samples samples(334);
   const RowCache cache = make_cache(335);
   Scorer<TestType> scorer = make_scorer<TestType>();
@@ -260,7 +278,7 @@ TEMPLATE_TEST_CASE("scores follow queries, and their state is whole", "", lethe:
 }
 
 TEMPLATE_TEST_CASE("a token that is not finite shows, a query that is not does not", "",
-                   lethe::ExpectedMass, lethe::Trigonometric, lethe::Capacity) {
+                   lethe::ExpectedMass, lethe::Trigonometric, lethe::Capacity, lethe::TwoPaceMass) {
   Samples samples(336);
   RowCache cache = make_cache(337);
   Scorer<TestType> scorer = make_scorer<TestType>();
@@ -306,6 +324,18 @@ TEST_CASE("settings of policies that learn from queries are refused by name") {
   CHECK_THROWS_WITH(
       policies::TriAttention(config, {.heads = rows, .queries = shape, .offsets = 32}),
       Catch::Contains("offsets = 32"));
+  const auto growing = [&](float short_decay, float long_decay, float coverage) {
+    return policies::GrowPage(config, {.heads = rows,
+                                       .queries = shape,
+                                       .short_decay = short_decay,
+                                       .long_decay = long_decay,
+                                       .coverage = coverage});
+  };
+  CHECK_THROWS_WITH(growing(0.9f, 1.5f, 0.99f), Catch::Contains("long_decay = 1.5"));
+  CHECK_THROWS_WITH(growing(0.9f, 0.5f, 0.99f), Catch::Contains("short_decay = 0.9"));
+  CHECK_THROWS_WITH(growing(0.9f, 0.99f, 1.0f), Catch::Contains("coverage = 1"));
+  CHECK_THROWS_WITH(policies::GrowPage(config, {.heads = rows, .queries = shape, .block = 0}),
+                    Catch::Contains("block = 0"));
   CHECK_THROWS_WITH(policies::CapKV(config, {.heads = rows, .queries = shape, .sharpness = 81.0f}),
                     Catch::Contains("sharpness = 81"));
 }

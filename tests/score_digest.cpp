@@ -13,12 +13,14 @@
 
 #include "digest.hpp"
 #include "lethe/budget/dispersion.hpp"
+#include "lethe/score/block_quota.hpp"
 #include "lethe/score/cache_score.hpp"
 #include "lethe/score/gumbel_mass.hpp"
 #include "lethe/score/projected.hpp"
 #include "lethe/score/rules/capacity.hpp"
 #include "lethe/score/rules/expected_mass.hpp"
 #include "lethe/score/rules/trigonometric.hpp"
+#include "lethe/score/rules/two_pace_mass.hpp"
 #include "lethe/score/supersession.hpp"
 #include "lethe/score/window.hpp"
 #include "lethe/score/window_shift.hpp"
@@ -111,6 +113,7 @@ class Sequence {
         fold(std::bit_cast<std::uint32_t>(score));
       }
       if constexpr (lethe::WindowScorer<Scorer>) fold_window(group);
+      if constexpr (lethe::GrowthScorer<Scorer>) fold(scorer_.growth(0, group));
     }
   }
 
@@ -180,6 +183,8 @@ int main() {
   decode_rule<lethe::ExpectedMass>("expected", {.queries = queries});
   decode_rule<lethe::Trigonometric>("triattention", {.queries = queries});
   decode_rule<lethe::Capacity>("capkv", {.queries = queries});
+  decode<lethe::BlockQuota<lethe::CacheScore<lethe::TwoPaceMass>>>(
+      "growpage", {.score = {.rule = {.queries = queries}, .heads = heads}});
   decode<lethe::Superseded<lethe::WindowMass>>("superseded",
                                                {.score = {.window = 8, .pool = 1},
                                                 .keys = {.kv_heads = heads.kv_heads,

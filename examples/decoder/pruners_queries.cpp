@@ -18,6 +18,13 @@ void set_own(const Recipe& recipe, lethe::TriAttentionConfig& config) {
 void set_own(const Recipe& recipe, lethe::CapKVConfig& config) {
   recipe.set("sharpness", config.sharpness);
 }
+void set_own(const Recipe& recipe, lethe::GrowPageConfig& config) {
+  recipe.set("budget", config.budget)
+      .set("block", config.block)
+      .set("short_decay", config.short_decay)
+      .set("long_decay", config.long_decay)
+      .set("coverage", config.coverage);
+}
 
 /// Each KV head keeps a set of its own, as published.
 template <class Policy, class Config>
@@ -34,7 +41,8 @@ constexpr std::array entries{
                 make_by_head<policies::ExpectedAttention, lethe::ExpectedAttentionConfig>},
     PolicyEntry{{"triattention", "TriAttention"},
                 make_by_head<policies::TriAttention, lethe::TriAttentionConfig>},
-    PolicyEntry{{"capkv", "CapKV"}, make_by_head<policies::CapKV, lethe::CapKVConfig>}};
+    PolicyEntry{{"capkv", "CapKV"}, make_by_head<policies::CapKV, lethe::CapKVConfig>},
+    PolicyEntry{{"growpage", "GrowPage"}, make_by_head<policies::GrowPage, lethe::GrowPageConfig>}};
 
 }  // namespace
 

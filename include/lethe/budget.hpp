@@ -32,6 +32,9 @@ struct LayerScores {
   MassSummary summary{};
   /// Of the scorer's window, groups summed; for allocators that say reads_window, else zeros.
   WindowStatistics window{};
+  /// Rounds that found the layer to need more, most of its groups; for allocators that say
+  /// reads_growth, else 0.
+  std::size_t growth = 0;
   /// Work space of scores.size() + 1 entries each.
   std::span<std::uint32_t> keys{};
   std::span<std::uint32_t> scratch{};
@@ -51,7 +54,8 @@ struct Budget {
 };
 
 /// Decides each layer by itself. One that says `reads_window = true` is told LayerScores::window,
-/// and wants a WindowScorer.
+/// and wants a WindowScorer; one that says `reads_growth = true` LayerScores::growth, and wants a
+/// GrowthScorer.
 template <class Allocator>
 concept BudgetAllocator = std::copyable<Allocator> &&
     requires(const Allocator& allocator, const LayerScores& layer) {
@@ -110,6 +114,12 @@ namespace detail {
 template <class Allocator>
 concept ReadsWindow = requires {
   Allocator::reads_window;
+};
+
+/// An allocator that wants LayerScores::growth.
+template <class Allocator>
+concept ReadsGrowth = requires {
+  Allocator::reads_growth;
 };
 
 /// An allocator's weight, or 0 for one that means nothing.

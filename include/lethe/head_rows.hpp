@@ -92,6 +92,16 @@ concept QueryRowRule = detail::ScoresRows<Rule> && QueryReadingScorer<Rule> &&
   { constant.valid() } -> std::same_as<bool>;
 };
 
+/// A QueryRowRule that finds out, while it scores, that a head has come to need more tokens:
+/// settle(layer, head) says that a round went by what it found, growth(layer, head) how many rounds
+/// found so.
+template <class Rule>
+concept GrowthRule = QueryRowRule<Rule> &&
+    requires(Rule rule, const Rule& constant, std::size_t index) {
+  rule.settle(index, index);
+  { constant.growth(index, index) } -> std::same_as<std::size_t>;
+};
+
 /// The settings of a rule that has none.
 struct NoSettings {
   bool operator==(const NoSettings&) const = default;

@@ -33,6 +33,7 @@ struct LayerJob {
   Protection protection{};
   MassSummary summary{};
   WindowStatistics window{};
+  std::size_t growth = 0;
   Budget budget{};
   bool forced = false;
   Outcome outcome = Outcome::pruned;
@@ -141,6 +142,7 @@ class Planner {
             .limit = std::min(job.limit, scores.size()),
             .summary = job.summary,
             .window = job.window,
+            .growth = job.growth,
             .keys = keys_,
             .scratch = scratch_};
   }

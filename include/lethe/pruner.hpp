@@ -40,6 +40,9 @@ class Pruner {
   static_assert(!detail::ReadsWindow<Allocator> || WindowScorer<Scorer>,
                 "this budget reads LayerScores::window: it needs a scorer with "
                 "scorer.window_statistics(layer, group, positions), as WindowShift has");
+  static_assert(!detail::ReadsGrowth<Allocator> || GrowthScorer<Scorer>,
+                "this budget reads LayerScores::growth: it needs a scorer with "
+                "scorer.growth(layer, group), as TwoPaceMass has under CacheScore");
 
  public:
   /// Whether the score learns from queries, so that observe(layer, Queries) is worth calling.

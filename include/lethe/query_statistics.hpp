@@ -42,15 +42,17 @@ struct QueryMoments {
   bool pair_lengths = false;
   /// Queries of earlier positions do not count.
   Position first_position = 0;
+  /// What is left of a query's weight after one more; 1: all count alike. From above 0 to 1.
+  double decay = 1;
 
   bool operator==(const QueryMoments&) const = default;
 };
 
-/// Sums over the queries of each (layer, query head), rotation undone. In double, in the order in
-/// which queries come, so that equal queries give equal bits however they are cut into steps (where
-/// a token brings one). A query with a channel that is not finite is left out. Memory: 8 bytes a
-/// sum; layers x heads x (channels + channels (channels + 1) / 2 + pairs) of them with every
-/// moment. Nothing is allocated after construction.
+/// Weighted sums over the queries of each (layer, query head), rotation undone. In double, in the
+/// order in which queries come, so that equal queries give equal bits however they are cut into
+/// steps (where a token brings one). A query with a channel that is not finite is left out. Memory:
+/// 8 bytes a sum; layers x heads x (channels + channels (channels + 1) / 2 + pairs) of them with
+/// every moment. Nothing is allocated after construction.
 class QueryStatistics {
  public:
   /// head_dimension: channels of a query and of a key. Throws std::invalid_argument when it or
@@ -63,6 +65,7 @@ class QueryStatistics {
         rotation_(queries.frequencies, queries.pairs),
         row_(head_dimension, 0.0f),
         counts_(layers, 0),
+        weights_(layers, 0.0),
         sums_(layers * shape_.heads * head_dimension, 0.0),
         products_(moments.covariance ? layers * shape_.heads * triangle(head_dimension) : 0, 0.0),
         lengths_(moments.pair_lengths ? layers * shape_.heads * rotation_.pairs() : 0, 0.0) {}
@@ -79,6 +82,7 @@ class QueryStatistics {
   void record(std::size_t layer, Position position, std::span<const float> query) {
     if (position < moments_.first_position || !detail::is_finite_row(query)) return;
     ++counts_[layer];
+    fade(layer);
     rotation_.set_position(position);
     for (std::size_t head = 0; head < shape_.heads; ++head) {
       std::copy_n(query.data() + head * row_.size(), row_.size(), row_.begin());
@@ -126,7 +130,7 @@ class QueryStatistics {
 
   void reset() {
     std::fill(counts_.begin(), counts_.end(), std::uint64_t{0});
-    for (std::vector<double>* sums : {&sums_, &products_, &lengths_}) {
+    for (std::vector<double>* sums : {&weights_, &sums_, &products_, &lengths_}) {
       std::fill(sums->begin(), sums->end(), 0.0);
     }
   }
@@ -137,6 +141,7 @@ class QueryStatistics {
     [[maybe_unused]] const bool same = detail::archive_setting(archive, self.settings_);
     if constexpr (!std::is_const_v<Self>) self.same_settings_ = same;
     archive(self.counts_);
+    archive(self.weights_);
     archive(self.sums_);
     archive(self.products_);
     archive(self.lengths_);
@@ -150,7 +155,8 @@ class QueryStatistics {
         return (std::bit_cast<std::uint64_t>(sum) & exponent) != exponent;
       });
     };
-    return same_settings_ && finite(sums_) && finite(products_) && finite(lengths_);
+    return same_settings_ && finite(weights_) && finite(sums_) && finite(products_) &&
+           finite(lengths_);
   }
 
  private:
@@ -176,9 +182,10 @@ class QueryStatistics {
   /// Of what sums depend on.
   [[nodiscard]] static std::uint64_t digest_of(const QueryHeads& queries,
                                                const QueryMoments& moments) {
-    const std::array<std::uint64_t, 4> parts{
+    const std::array<std::uint64_t, 5> parts{
         detail::checksum(std::as_bytes(std::span(queries.frequencies))),
-        static_cast<std::uint64_t>(queries.pairs), queries.per_token, moments.first_position};
+        static_cast<std::uint64_t>(queries.pairs), queries.per_token, moments.first_position,
+        std::bit_cast<std::uint64_t>(moments.decay)};
     return detail::checksum(std::as_bytes(std::span(parts)));
   }
 
@@ -189,7 +196,18 @@ class QueryStatistics {
   /// What a sum is multiplied by for the mean.
   [[nodiscard]] LETHE_EXACT double share_of(std::size_t layer) const {
     LETHE_EXACT_BODY
-    return counts_[layer] != 0 ? 1.0 / static_cast<double>(counts_[layer]) : 0.0;
+    return weights_[layer] > 0 ? 1.0 / weights_[layer] : 0.0;
+  }
+
+  /// One more query: what those before it weigh.
+  LETHE_EXACT void fade(std::size_t layer) {
+    LETHE_EXACT_BODY
+    weights_[layer] = LETHE_PRODUCT(weights_[layer], moments_.decay) + 1.0;
+    if (moments_.decay == 1) return;
+    for (std::vector<double>* sums : {&sums_, &products_, &lengths_}) {
+      const std::size_t each = sums->size() / weights_.size();
+      for (double& sum : std::span(*sums).subspan(layer * each, each)) sum = sum * moments_.decay;
+    }
   }
 
   /// Adds row_. Products of floats are exact in double, so fusing them changes nothing.
@@ -230,8 +248,9 @@ class QueryStatistics {
   bool same_settings_ = true;
   Rotation rotation_;
   std::vector<float> row_;
-  /// Of each layer.
+  /// Of each layer: its queries, and their weights' sum.
   std::vector<std::uint64_t> counts_;
+  std::vector<double> weights_;
   /// Of each (layer, head): its channels, the lower triangle of their products, its pairs' lengths.
   std::vector<double> sums_;
   std::vector<double> products_;
@@ -281,6 +300,29 @@ class QueryRule {
 };
 
 namespace detail {
+
+/// What logits are multiplied by.
+[[nodiscard]] inline double logit_scale(const QueryHeads& queries, const HeadShape& heads) {
+  if (queries.scale > 0.0f) return static_cast<double>(queries.scale);
+  return 1.0 / std::sqrt(static_cast<double>(heads.key_dimension));
+}
+
+/// Adds the softmax of logits over a number of heads to out, as many. weights: work space of as
+/// many.
+LETHE_EXACT inline void add_softmax(std::span<const double> logits, std::span<float> weights,
+                                    std::size_t heads, std::span<float> out) {
+  LETHE_EXACT_BODY
+  if (out.empty()) return;
+  const double largest = *std::max_element(logits.begin(), logits.end());
+  double total = 0;
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    // Below -100 the exponential is 0.
+    weights[i] = exact_exp(static_cast<float>(std::max(logits[i] - largest, -100.0)));
+    total = total + static_cast<double>(weights[i]);
+  }
+  add_scaled(out.data(), weights.data(), out.size(),
+             static_cast<float>(1.0 / (total * static_cast<double>(heads))));
+}
 
 /// 1, 2, 3, ... count.
 [[nodiscard]] inline std::vector<Position> next_offsets(std::size_t count) {

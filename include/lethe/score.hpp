@@ -80,6 +80,13 @@ concept WindowScorer = requires(Scorer scorer, std::size_t index,
   { scorer.window_statistics(index, index, positions) } -> std::same_as<WindowStatistics>;
 };
 
+/// A scorer that finds out that a (layer, group) has come to need more tokens: growth says how many
+/// rounds found so, for budgets that ask (BudgetAllocator).
+template <class Scorer>
+concept GrowthScorer = requires(const Scorer& scorer, std::size_t index) {
+  { scorer.growth(index, index) } -> std::same_as<std::size_t>;
+};
+
 /// The queries of one token in one layer of the cache.
 struct QueryShape {
   /// Query heads.

@@ -1,17 +1,22 @@
-/// Policies that learn from queries: ExpectedAttention, TriAttention, CapKV. Included by name.
+/// Policies that learn from queries: ExpectedAttention, TriAttention, CapKV, GrowPage. Included by
+/// name.
 ///
 /// They read no mass: hand every step's queries to observe(layer, Queries), lse may be null.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 
 #include "lethe/budget.hpp"
+#include "lethe/budget/growing.hpp"
 #include "lethe/pruner.hpp"
 #include "lethe/query_statistics.hpp"
+#include "lethe/score/block_quota.hpp"
 #include "lethe/score/cache_score.hpp"
 #include "lethe/score/rules/capacity.hpp"
 #include "lethe/score/rules/expected_mass.hpp"
 #include "lethe/score/rules/trigonometric.hpp"
+#include "lethe/score/rules/two_pace_mass.hpp"
 
 namespace lethe {
 
@@ -59,6 +64,37 @@ struct CapKVConfig {
   bool operator==(const CapKVConfig&) const = default;
 };
 
+/// Settings of policies::GrowPage.
+struct GrowPageConfig {
+  HeadShape heads{};
+  QueryHeads queries{};
+  /// Tokens a layer keeps at first, to grow from; 0: half of what a round at the bound keeps. What
+  /// is published starts from a budget of its own.
+  std::size_t budget = 0;
+  /// As RandomAttention's; none is published.
+  std::size_t recent_tokens = 32;
+  /// Positions of a block, and tokens by which the budget grows; a page of 16, as Blocks'.
+  std::size_t block = 16;
+  /// What is left of a query's weight in the short and in the long mean; the published 0.9 and
+  /// 0.999.
+  float short_decay = 0.9f;
+  float long_decay = 0.999f;
+  /// Share of attention whose tokens are compared; the published 99%.
+  float coverage = 0.99f;
+
+  bool operator==(const GrowPageConfig&) const = default;
+};
+
+namespace detail {
+
+/// What a layer keeps at first under GrowPage.
+[[nodiscard]] inline std::size_t first_budget(const PrunerConfig& pruner, std::size_t budget) {
+  if (budget != 0) return budget;
+  return std::max<std::size_t>(1, kept_at_bound(pruner.slack_ratio, pruner.capacity) / 2);
+}
+
+}  // namespace detail
+
 namespace policies {
 
 /// ExpectedAttention (arXiv 2510.00636): what queries will look at if they go on as they were,
@@ -99,6 +135,25 @@ class CapKV : public Pruner<CacheScore<Capacity>, UniformBudget> {
                {.rule = {.queries = config.queries, .sharpness = config.sharpness},
                 .heads = config.heads},
                {.budget = config.budget}) {}
+};
+
+/// GrowPage (arXiv 2609.03494): what the mean of the last queries or that of many looks for, the
+/// best of every block; the budget grows by a block whenever the last queries look at more tokens
+/// than many do, up to the bound. A layer that has outgrown its budget is examined every
+/// PrunerConfig::round_interval tokens.
+class GrowPage : public Pruner<BlockQuota<CacheScore<TwoPaceMass>>, GrowingBudget> {
+ public:
+  GrowPage(const PrunerConfig& pruner, const GrowPageConfig& config)
+      : Pruner(pruner,
+               {.retention = {.first_tokens = 0, .recent_tokens = config.recent_tokens},
+                .first_threshold = detail::first_budget(pruner, config.budget) + 1},
+               {.score = {.rule = {.queries = config.queries,
+                                   .short_decay = config.short_decay,
+                                   .long_decay = config.long_decay,
+                                   .coverage = config.coverage},
+                          .heads = config.heads},
+                .block = config.block},
+               {.budget = detail::first_budget(pruner, config.budget), .step = config.block}) {}
 };
 
 }  // namespace policies

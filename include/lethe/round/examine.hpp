@@ -119,6 +119,7 @@ class Examination {
 
   void examine_layer(LayerJob& job) {
     if constexpr (ReadsWindow<Allocator>) job.window = window_of(job.layer);
+    if constexpr (ReadsGrowth<Allocator>) job.growth = growth_of(job.layer);
     if (state_.config.scope != Scope::head) {
       return examine(job, space_.layer_scores(state_, job.layer));
     }
@@ -149,6 +150,14 @@ class Examination {
       sum.variance += own.variance;
     }
     return sum;
+  }
+
+  [[nodiscard]] std::size_t growth_of(std::size_t layer) const {
+    std::size_t most = 0;
+    for (std::size_t group = 0; group < state_.config.groups; ++group) {
+      most = std::max(most, state_.scorer.growth(layer, group));
+    }
+    return most;
   }
 
   [[nodiscard]] bool ready(LayerJob& job) {

@@ -88,15 +88,14 @@ class CacheScore : public detail::QueryReading<Rule> {
     for (std::size_t i = 0; i < order.size(); ++i) positions_[i] = positions[order[i]];
     const std::span<float> row = row_of(layer, group).first(order.size());
     std::fill(row.begin(), row.end(), 0.0f);
-    const std::size_t each = heads_.kv_heads / shape_.groups;
-    for (std::size_t head = group * each; head < (group + 1) * each; ++head) {
+    for_each_head(group, [&](std::size_t head) {
       const HeadRows rows = fetch(cache, layer, head, order);
       const std::span<float> own = std::span(head_scores_).first(order.size());
       rule_.score(rows, own);
       detail::spoil(rows.keys, own);
       detail::spoil(rows.values, own);
       add_in_slots(row, own, order);
-    }
+    });
   }
 
   /// The scores of the last read. O(1).
@@ -108,6 +107,18 @@ class CacheScore : public detail::QueryReading<Rule> {
 
   void keep(const EvictionPlan& plan, std::size_t group) {
     keep_row(row_of(plan.layer, group), plan);
+    if constexpr (GrowthRule<Rule>) {
+      for_each_head(group, [&](std::size_t head) { rule_.settle(plan.layer, head); });
+    }
+  }
+
+  /// Rounds that found one of the group's heads to need more tokens; the most of them.
+  [[nodiscard]] std::size_t growth(std::size_t layer,
+                                   std::size_t group) const requires GrowthRule<Rule> {
+    std::size_t most = 0;
+    for_each_head(group,
+                  [&](std::size_t head) { most = std::max(most, rule_.growth(layer, head)); });
+    return most;
   }
 
   void forget(std::size_t layer, std::size_t group, Slot slot) {
@@ -148,6 +159,13 @@ class CacheScore : public detail::QueryReading<Rule> {
     detail::require(shape.groups == 1 || shape.groups == config.heads.kv_heads, "groups",
                     shape.groups, "choose 1 or heads.kv_heads");
     return config;
+  }
+
+  /// The KV heads of a group.
+  template <class Visit>
+  void for_each_head(std::size_t group, Visit&& visit) const {
+    const std::size_t each = heads_.kv_heads / shape_.groups;
+    for (std::size_t head = group * each; head < (group + 1) * each; ++head) visit(head);
   }
 
   [[nodiscard]] std::size_t offset(std::size_t layer, std::size_t group) const {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <span>
 #include <string_view>
@@ -45,7 +44,7 @@ class ExpectedMass : public QueryRule {
       : QueryRule(config.queries, heads, shape.layers,
                   {.covariance = true, .first_position = config.first_tokens}),
         config_(checked(config)),
-        scale_(scale_of(config.queries, heads)),
+        scale_(detail::logit_scale(config.queries, heads)),
         rotation_(config.queries.frequencies, config.queries.pairs,
                   detail::next_offsets(config.horizon)),
         mean_(heads.key_dimension, 0.0f),
@@ -65,7 +64,7 @@ class ExpectedMass : public QueryRule {
     for (std::size_t h = 0; h < heads_each(); ++h) {
       load(rows.layer, rows.head * heads_each() + h);
       find_logits(others.size());
-      add_softmax(others);
+      detail::add_softmax(std::span(logits_).first(others.size()), weights_, heads_each(), others);
     }
     float best = 0;
     for (std::size_t i = 0; i < others.size(); ++i) {
@@ -80,11 +79,6 @@ class ExpectedMass : public QueryRule {
     detail::require(config.epsilon >= 0.0f && is_finite(config.epsilon), "epsilon", config.epsilon,
                     "choose a number from 0");
     return config;
-  }
-
-  [[nodiscard]] static double scale_of(const QueryHeads& queries, const HeadShape& heads) {
-    if (queries.scale > 0.0f) return static_cast<double>(queries.scale);
-    return 1.0 / std::sqrt(static_cast<double>(heads.key_dimension));
   }
 
   /// Instead of the mean and the covariance of every query head, keys take the mean rotation, the
@@ -131,23 +125,6 @@ class ExpectedMass : public QueryRule {
       sum = sum + static_cast<double>(image) * static_cast<double>(key[r]);
     }
     return sum;
-  }
-
-  /// Adds the head's share of the softmax.
-  LETHE_EXACT void add_softmax(std::span<float> out) {
-    LETHE_EXACT_BODY
-    if (out.empty()) return;
-    const std::span<const double> logits = std::span(logits_).first(out.size());
-    const double largest = *std::max_element(logits.begin(), logits.end());
-    double total = 0;
-    for (std::size_t i = 0; i < out.size(); ++i) {
-      // Below -100 the exponential is 0.
-      weights_[i] = exact_exp(static_cast<float>(std::max(logits[i] - largest, -100.0)));
-      total = total + static_cast<double>(weights_[i]);
-    }
-    const double heads = static_cast<double>(heads_each());
-    detail::add_scaled(out.data(), weights_.data(), out.size(),
-                       static_cast<float>(1.0 / (total * heads)));
   }
 
   [[nodiscard]] std::span<float> turned(std::size_t token) {
