@@ -31,7 +31,7 @@ struct PrunerConfig {
   /// The bound: most tokens a layer ever holds; of heads with unequal counts, their mean.
   std::size_t capacity = 0;
   /// Most tokens one head ever holds, for budgets that tell heads apart: positions and scores take
-  /// memory for so many in each head. 0: no less than the bound allows, capacity x groups.
+  /// memory for so many in each head. 0: as many as the bound allows, capacity x groups.
   std::size_t head_capacity = 0;
   /// The same in bytes, by the cache's token_bytes(layer); the tighter one holds. 0: none.
   std::size_t capacity_bytes = 0;

@@ -48,7 +48,8 @@ enum class Outcome : std::uint8_t {
   return "unknown";
 }
 
-/// One examined layer in one round; with Scope::head, as its neediest head saw it.
+/// One examined layer in one round; with Scope::head, as its neediest head saw it. Tokens of heads
+/// with unequal counts are their mean, rounded up.
 struct RoundStatistics {
   std::size_t layer = 0;
   Outcome outcome = Outcome::pruned;
