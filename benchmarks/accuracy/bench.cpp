@@ -6,6 +6,7 @@
 #include <mutex>
 #include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "attention_watch.hpp"
@@ -43,8 +44,9 @@ decoder::Sequence make_sequence(const Job& job, const Extent& extent, const deco
                                        .file = &model.file(),
                                        .future_looks = &looks};
   const std::string_view policy = is_oracle(cell.policy) ? oracle : std::string_view(cell.policy);
-  return {.cache = {model.config(), decoder::CacheType::f32, budget + room},
-          .pruner = decoder::make_pruner(policy, options, model.config())};
+  decoder::Pruner pruner = decoder::make_pruner(policy, options, model.config());
+  const std::size_t most = pruner.most_in_head(extent.symbols) + room;
+  return {.cache = {model.config(), decoder::CacheType::f32, most}, .pruner = std::move(pruner)};
 }
 
 nlohmann::json run_context(const Job& job, const decoder::Model& model, decoder::Decoder& decoder) {

@@ -15,20 +15,25 @@ namespace {
 class Mark {
  public:
   explicit Mark(const decoder::Sequence& sequence) : position_(sequence.position) {
-    for (std::size_t layer = 0; layer < sequence.cache.layers(); ++layer)
-      sizes_.push_back(sequence.cache.size(layer));
+    const std::size_t heads = sequence.cache.heads();
+    for (std::size_t strip = 0; strip < sequence.cache.layers() * heads; ++strip)
+      sizes_.push_back(sequence.cache.size(strip / heads, strip % heads));
     slots_.resize(*std::max_element(sizes_.begin(), sizes_.end()));
     std::iota(slots_.begin(), slots_.end(), lethe::Slot{0});
   }
 
   /// Drops what came since.
   void return_to(decoder::Sequence& sequence) const {
+    const std::size_t heads = sequence.cache.heads();
     std::vector<lethe::EvictionPlan> plans;
-    for (std::size_t layer = 0; layer < sizes_.size(); ++layer) {
+    for (std::size_t strip = 0; strip < sizes_.size(); ++strip) {
+      const std::size_t layer = strip / heads;
+      const std::size_t head = strip % heads;
       plans.push_back({.layer = static_cast<std::uint32_t>(layer),
-                       .tokens = static_cast<std::uint32_t>(sequence.cache.size(layer)),
-                       .first_move = static_cast<std::uint32_t>(sizes_[layer]),
-                       .kept = std::span(slots_).first(sizes_[layer])});
+                       .head = static_cast<std::uint32_t>(head),
+                       .tokens = static_cast<std::uint32_t>(sequence.cache.size(layer, head)),
+                       .first_move = static_cast<std::uint32_t>(sizes_[strip]),
+                       .kept = std::span(slots_).first(sizes_[strip])});
     }
     sequence.cache.apply(plans);
     sequence.position = position_;
@@ -36,7 +41,7 @@ class Mark {
 
  private:
   std::size_t position_;
-  std::vector<std::size_t> sizes_;
+  std::vector<std::size_t> sizes_;  // of each head of each layer
   std::vector<lethe::Slot> slots_;
 };
 

@@ -14,8 +14,8 @@ class Holdings {
  public:
   void add(const decoder::KVCache& cache) {
     for (std::size_t layer = 0; layer < cache.layers(); ++layer) {
-      sum_ += static_cast<double>(cache.size(layer));
-      peak_ = std::max(peak_, cache.size(layer));
+      sum_ += static_cast<double>(cache.mean_size(layer));
+      peak_ = std::max(peak_, cache.mean_size(layer));
       ++count_;
     }
     bytes_ = std::max(bytes_, cache.resident_bytes());

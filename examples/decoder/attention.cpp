@@ -80,12 +80,12 @@ void Attention::plan_task(std::size_t layer, std::size_t index, const AttentionT
                           float* out) {
   const std::size_t group = config_.heads / config_.kv_heads;
   const std::size_t tokens_per_item = std::max<std::size_t>(1, rows_per_item / group);
-  const std::size_t columns = task.size(layer);
   const bool is_prompt = task.tokens > 1 && task.paged == nullptr;
   const std::size_t step = is_prompt ? prompt_chunk : decode_chunk;
   Item item{.task = index};
   if (!items_.empty()) item.first_row = items_.back().first_row + items_.back().tokens * group;
   for (item.kv_head = 0; item.kv_head < config_.kv_heads; ++item.kv_head) {
+    const std::size_t columns = task.size(layer, item.kv_head);
     for (item.first_token = 0; item.first_token < task.tokens; item.first_token += item.tokens) {
       item.tokens = std::min(tokens_per_item, task.tokens - item.first_token);
       const std::size_t seen = columns - task.tokens + item.first_token + item.tokens;
@@ -155,7 +155,7 @@ void Attention::fill_rows(const Item& item, const AttentionTask& task, const flo
                           std::size_t layer, std::span<kernels::AttentionRow> rows) {
   const std::size_t stride = round_up(item.columns, 16);
   float* unobserved = unobserved_.data() + ThreadPool::current() * unobserved_stride_;
-  const std::size_t before = task.size(layer) - task.tokens;
+  const std::size_t before = task.size(layer, item.kv_head) - task.tokens;
   for (std::size_t r = 0; r < rows.size(); ++r) {
     const std::size_t head = item.kv_head * (config_.heads / config_.kv_heads) + r / item.tokens;
     const std::size_t token = item.first_token + r % item.tokens;

@@ -21,8 +21,12 @@ struct AttentionTask {
   bool observed = false;              ///< whether the probabilities are wanted
   const PagedCache* paged = nullptr;  ///< given instead of `cache`
 
+  /// Returns the tokens of the longest head.
   std::size_t size(std::size_t layer) const noexcept {
     return paged != nullptr ? paged->size(layer) : cache->size(layer);
+  }
+  std::size_t size(std::size_t layer, std::size_t kv_head) const noexcept {
+    return paged != nullptr ? paged->size(layer) : cache->size(layer, kv_head);
   }
   std::size_t channels() const noexcept {
     return paged != nullptr ? paged->channels() : cache->channels();
@@ -45,7 +49,8 @@ class Attention {
 
   /// Returns the log-sum-exps of the last run, [rows][heads].
   [[nodiscard]] std::span<const float> lse() const noexcept { return lse_; }
-  /// Returns the probabilities of an observed task of the last run.
+  /// Returns the probabilities of an observed task of the last run; of a head shorter than the
+  /// longest, its own tokens' columns alone are set.
   [[nodiscard]] lethe::Probabilities<float> observed(std::size_t task) const noexcept;
 
  private:

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <string>
 #include <utility>
 
@@ -67,9 +68,9 @@ KVCache::KVCache(const ModelConfig& config, CacheType type, std::size_t capacity
       capacity_(capacity),
       heads_(config.kv_heads),
       type_(type),
-      sizes_(config.layers, 0) {
+      sizes_(config.layers * heads_, 0) {
   row_bytes_ = decoder::row_bytes(type, channels_);
-  const std::size_t strips = sizes_.size() * heads_ * 2;
+  const std::size_t strips = sizes_.size() * 2;
   const std::size_t most = std::numeric_limits<std::size_t>::max() / 2;
   if (capacity == 0 || capacity > (most / strips - page_bytes()) / row_bytes_) refuse(capacity);
   strip_bytes_ = whole_pages(capacity * row_bytes_);
@@ -87,24 +88,34 @@ KVCache::KVCache(const KVCache& other)
       heads_(other.heads_),
       type_(other.type_),
       sizes_(other.sizes_) {
-  for (std::size_t layer = 0; layer < sizes_.size(); ++layer) {
-    for (std::size_t i = 0; i < heads_ * 2; ++i) {
-      std::memcpy(strip(layer, 0, i), other.strip(layer, 0, i), sizes_[layer] * row_bytes_);
-    }
+  for (std::size_t i = 0; i < sizes_.size() * 2; ++i) {
+    std::memcpy(strip(0, 0, i), other.strip(0, 0, i), sizes_[i / 2] * row_bytes_);
   }
 }
 
 KVCache KVCache::copy() const { return KVCache(*this); }
+
+std::size_t KVCache::size(std::size_t layer) const noexcept {
+  const std::span<const std::size_t> own = std::span(sizes_).subspan(layer * heads_, heads_);
+  return *std::max_element(own.begin(), own.end());
+}
+
+std::size_t KVCache::mean_size(std::size_t layer) const noexcept {
+  const std::span<const std::size_t> own = std::span(sizes_).subspan(layer * heads_, heads_);
+  return (std::accumulate(own.begin(), own.end(), std::size_t{0}) + heads_ - 1) / heads_;
+}
 
 void KVCache::apply(std::span<const lethe::EvictionPlan> plans) {
   for (const lethe::EvictionPlan& plan : plans) {
     const bool all = plan.head == lethe::all_heads;
     const std::size_t first = all ? 0 : plan.head;
     const std::size_t last = all ? heads_ : first + 1;
-    for (std::size_t head = first; head < last; ++head) pack(plan, head);
-    sizes_[plan.layer] = plan.kept.size();
+    for (std::size_t head = first; head < last; ++head) {
+      pack(plan, head);
+      sizes_[plan.layer * heads_ + head] = plan.kept.size();
+      release(plan.layer, head, plan.tokens);
+    }
   }
-  for (const lethe::EvictionPlan& plan : plans) release(plan.layer, plan.tokens);
 }
 
 // Moves runs of neighbouring survivors at once; a run never moves right, so nothing is overwritten
@@ -123,34 +134,35 @@ void KVCache::pack(const lethe::EvictionPlan& plan, std::size_t head) noexcept {
   }
 }
 
-void KVCache::release(std::size_t layer, std::size_t tokens_before) noexcept {
-  const std::size_t first = whole_pages(sizes_[layer] * row_bytes_);
+void KVCache::release(std::size_t layer, std::size_t head, std::size_t tokens_before) noexcept {
+  const std::size_t first = whole_pages(size(layer, head) * row_bytes_);
   const std::size_t last = whole_pages(tokens_before * row_bytes_);
   if (last <= first) return;
-  for (std::size_t i = 0; i < heads_ * 2; ++i) {
-    madvise(strip(layer, 0, i) + first, last - first, MADV_DONTNEED);
+  for (std::size_t kind = 0; kind < 2; ++kind) {
+    madvise(strip(layer, head, kind) + first, last - first, MADV_DONTNEED);
   }
 }
 
 void KVCache::append(std::size_t layer, std::size_t tokens, const float* keys,
                      const float* values) {
-  const std::size_t slot = extend(layer, tokens);
+  extend(layer, tokens);
   float key[kernels::max_head_dim] = {};
   float value[kernels::max_head_dim] = {};
   for (std::size_t row = 0; row < tokens * heads_; ++row) {
     std::copy_n(keys + row * head_dim_, head_dim_, key);
     std::copy_n(values + row * head_dim_, head_dim_, value);
-    store(layer, row % heads_, slot + row / heads_, key, value);
+    const std::size_t head = row % heads_;
+    store(layer, head, size(layer, head) - tokens + row / heads_, key, value);
   }
 }
 
 std::size_t KVCache::extend(std::size_t layer, std::size_t tokens) {
-  const std::size_t first = sizes_[layer];
-  if (tokens > capacity_ - first) {
+  const std::size_t first = size(layer, 0);
+  if (tokens > capacity_ - size(layer)) {
     throw Error("the KV cache is full at " + std::to_string(capacity_) +
                 " tokens: ask for a longer context, or for a policy that prunes");
   }
-  sizes_[layer] += tokens;
+  for (std::size_t head = 0; head < heads_; ++head) sizes_[layer * heads_ + head] += tokens;
   return first;
 }
 
@@ -168,8 +180,8 @@ void KVCache::read(const std::byte* rows, std::size_t first, std::span<float> ou
 }
 
 void KVCache::clear() noexcept {
-  for (std::size_t layer = 0; layer < sizes_.size(); ++layer) {
-    release(layer, std::exchange(sizes_[layer], 0));
+  for (std::size_t i = 0; i < sizes_.size(); ++i) {
+    release(i / heads_, i % heads_, std::exchange(sizes_[i], 0));
   }
 }
 
@@ -177,7 +189,7 @@ std::size_t KVCache::token_bytes(std::size_t) const noexcept { return heads_ * 2
 
 std::size_t KVCache::resident_bytes() const noexcept {
   std::size_t bytes = 0;
-  for (const std::size_t size : sizes_) bytes += heads_ * 2 * whole_pages(size * row_bytes_);
+  for (const std::size_t size : sizes_) bytes += 2 * whole_pages(size * row_bytes_);
   return bytes;
 }
 

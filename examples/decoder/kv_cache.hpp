@@ -23,12 +23,12 @@ using AddressSpace = std::unique_ptr<std::byte, Unmap>;
 /// Keys and values of one sequence; models lethe::KVCacheView.
 ///
 /// Every (layer, KV head) has a strip of keys and a strip of values. A strip holds its tokens one
-/// after another, so attention streams it and a prune packs it left. The address space is
-/// reserved for `capacity` tokens; only pages that hold tokens take memory.
+/// after another, so attention streams it and a prune packs it left. Heads may hold unequal counts.
+/// The address space is reserved for `capacity` tokens; only pages that hold tokens take memory.
 class KVCache {
  public:
   /// Reserves an empty cache.
-  /// @param capacity most tokens a layer ever holds
+  /// @param capacity most tokens a head ever holds
   /// @throws Error when the memory cannot be had
   KVCache(const ModelConfig& config, CacheType type, std::size_t capacity);
   KVCache(KVCache&& other) noexcept = default;
@@ -39,19 +39,25 @@ class KVCache {
   [[nodiscard]] KVCache copy() const;
 
   /// Returns the number of layers.
-  [[nodiscard]] std::size_t layers() const noexcept { return sizes_.size(); }
+  [[nodiscard]] std::size_t layers() const noexcept { return sizes_.size() / heads_; }
   /// Returns the number of KV heads of a layer; a plan may name one of them.
   [[nodiscard]] std::size_t heads(std::size_t = 0) const noexcept { return heads_; }
-  /// Returns the tokens that `layer` holds now.
-  [[nodiscard]] std::size_t size(std::size_t layer) const noexcept { return sizes_[layer]; }
-  /// Returns the most tokens a layer can hold.
+  /// Returns the tokens that the longest head of `layer` holds now.
+  [[nodiscard]] std::size_t size(std::size_t layer) const noexcept;
+  /// Returns the tokens that one head holds now.
+  [[nodiscard]] std::size_t size(std::size_t layer, std::size_t head) const noexcept {
+    return sizes_[layer * heads_ + head];
+  }
+  /// Returns the mean of a layer's heads, rounded up: the tokens that its memory is worth.
+  [[nodiscard]] std::size_t mean_size(std::size_t layer) const noexcept;
+  /// Returns the most tokens a head can hold.
   [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
   /// Returns the storage type.
   [[nodiscard]] CacheType type() const noexcept { return type_; }
 
   /// Keeps the planned slots of each planned layer, in order, and returns the freed pages to the
   /// system. O(moved bytes).
-  /// @param plans at most one per layer, or one for each of its heads, all of one length
+  /// @param plans at most one per layer, or one for each of its heads
   void apply(std::span<const lethe::EvictionPlan> plans);
 
   /// Appends tokens to a layer. O(tokens * heads * channels).
@@ -59,8 +65,8 @@ class KVCache {
   /// @throws Error when the capacity is exceeded
   void append(std::size_t layer, std::size_t tokens, const float* keys, const float* values);
 
-  /// Adds room for `tokens` tokens to a layer.
-  /// @return the first new slot
+  /// Adds room for `tokens` tokens to each head of a layer.
+  /// @return the first new slot of the first head
   /// @throws Error when the capacity is exceeded
   std::size_t extend(std::size_t layer, std::size_t tokens);
 
@@ -69,11 +75,11 @@ class KVCache {
   void store(std::size_t layer, std::size_t head, std::size_t slot, const float* key,
              const float* value) noexcept;
 
-  /// Returns the keys of one head: size(layer) rows of row_bytes().
+  /// Returns the keys of one head: size(layer, head) rows of row_bytes().
   [[nodiscard]] const std::byte* keys(std::size_t layer, std::size_t head) const noexcept {
     return strip(layer, head, 0);
   }
-  /// Returns the values of one head: size(layer) rows of row_bytes().
+  /// Returns the values of one head: size(layer, head) rows of row_bytes().
   [[nodiscard]] const std::byte* values(std::size_t layer, std::size_t head) const noexcept {
     return strip(layer, head, 1);
   }
@@ -109,7 +115,7 @@ class KVCache {
   }
   void read(const std::byte* rows, std::size_t first, std::span<float> out) const noexcept;
   void pack(const lethe::EvictionPlan& plan, std::size_t head) noexcept;
-  void release(std::size_t layer, std::size_t tokens_before) noexcept;
+  void release(std::size_t layer, std::size_t head, std::size_t tokens_before) noexcept;
 
   AddressSpace memory_;
   std::size_t strip_bytes_ = 0;
@@ -119,10 +125,10 @@ class KVCache {
   std::size_t capacity_ = 0;
   std::size_t heads_ = 0;
   CacheType type_ = CacheType::f16;
-  std::vector<std::size_t> sizes_;
+  std::vector<std::size_t> sizes_;  // [layer][head]
 };
 
-static_assert(lethe::PerHeadCache<KVCache> && lethe::ByteSizedCache<KVCache> &&
+static_assert(lethe::UnequalHeadsCache<KVCache> && lethe::ByteSizedCache<KVCache> &&
               lethe::KeyReadableCache<KVCache> && lethe::ValueReadableCache<KVCache>);
 
 }  // namespace decoder

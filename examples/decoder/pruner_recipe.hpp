@@ -100,5 +100,6 @@ struct PolicyEntry {
 [[nodiscard]] std::span<const PolicyEntry> key_policies() noexcept;
 [[nodiscard]] std::span<const PolicyEntry> value_policies() noexcept;
 [[nodiscard]] std::span<const PolicyEntry> query_policies() noexcept;
+[[nodiscard]] std::span<const PolicyEntry> head_policies() noexcept;
 
 }  // namespace decoder

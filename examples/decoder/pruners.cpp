@@ -22,7 +22,7 @@ const std::vector<PolicyEntry>& entries() {
   static const std::vector<PolicyEntry> all = [] {
     std::vector<PolicyEntry> list{{{"none", "Whole cache"}, make_nothing}};
     for (const auto& part : {mass_policies(), window_policies(), free_policies(), key_policies(),
-                             value_policies(), query_policies()}) {
+                             value_policies(), query_policies(), head_policies()}) {
       list.insert(list.end(), part.begin(), part.end());
     }
     return list;

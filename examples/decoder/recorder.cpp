@@ -24,12 +24,12 @@ void Recorder::sample(const KVCache& cache, std::size_t seen) {
   bytes_sum_ += static_cast<double>(bytes);
   peak_bytes_ = std::max(peak_bytes_, bytes);
   for (std::uint32_t layer = 0; layer < layers_; ++layer)
-    kept_sum_ += static_cast<double>(cache.size(layer));
+    kept_sum_ += static_cast<double>(cache.mean_size(layer));
   if (samples_++ % stride_ != 0) return;
   seen_.push_back(seen);
   bytes_.push_back(bytes);
   for (std::uint32_t layer = 0; layer < layers_; ++layer) {
-    kept_[layer].push_back(cache.size(layer));
+    kept_[layer].push_back(cache.mean_size(layer));
     sparsity_[layer].push_back(latest_sparsity_[layer]);
   }
 }

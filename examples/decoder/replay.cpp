@@ -56,10 +56,8 @@ double lost_mass(const float* whole, const float* pruned, std::size_t heads) {
 ReplayedPolicy::ReplayedPolicy(const Recording& recording, const ReplayChoice& choice,
                                CacheType type)
     : choice_(choice),
-      cache_(recording.model(), type,
-             choice.policy == "none" ? recording.tokens()
-                                     : std::min(choice.tokens, recording.tokens())),
       pruner_(pruner_of(recording, choice)),
+      cache_(recording.model(), type, pruner_.most_in_head(recording.tokens())),
       losses_(recording.model().layers) {}
 
 json ReplayedPolicy::results(std::size_t tokens) const {
@@ -190,7 +188,7 @@ void Replay::judge(std::size_t layer, std::size_t first, std::size_t tokens) {
       const float* whole = &attended_[t * row];
       const double size = length(whole, row);
       const double apart = distance(whole, &attended_[other * row], row);
-      loss.kept += static_cast<double>(policies_[i]->cache().size(layer)) / held;
+      loss.kept += static_cast<double>(policies_[i]->cache().mean_size(layer)) / held;
       loss.mass += lost_mass(&attention_.lse()[t * heads], &attention_.lse()[other * heads], heads);
       loss.output += size > 0 ? apart / size : 0;
     }

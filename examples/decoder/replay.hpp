@@ -46,8 +46,8 @@ class ReplayedPolicy {
 
  private:
   ReplayChoice choice_;
-  KVCache cache_;
   Pruner pruner_;
+  KVCache cache_;
   std::vector<LayerLoss> losses_;
 };
 

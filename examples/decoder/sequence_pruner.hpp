@@ -49,6 +49,11 @@ class Pruner {
     return std::min(largest_chunk, lethe::slack_tokens(config().slack_ratio, config().capacity));
   }
 
+  /// Returns the most tokens that a head of the cache holds while `tokens` are seen.
+  [[nodiscard]] std::size_t most_in_head(std::size_t tokens) const {
+    return self_ ? std::min(tokens, lethe::head_slots(config())) : tokens;
+  }
+
   void pin(std::size_t tokens) {
     if (self_) self_->pin(tokens);
   }

@@ -76,7 +76,7 @@ Sequence make_sequence(const Workbench& bench, const PolicyChoice& choice) {
                               .rope_frequencies = bench.model.rope_frequencies(),
                               .file = &bench.model.file()};
   Pruner pruner = make_pruner(choice.policy, options, config);
-  const std::size_t most = pruner ? std::min(choice.budget, choice.capacity) : choice.capacity;
+  const std::size_t most = pruner.most_in_head(choice.capacity);
   return {.cache = KVCache(config, bench.cache_type, most), .pruner = std::move(pruner)};
 }
 

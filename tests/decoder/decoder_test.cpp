@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <memory>
+#include <numeric>
 #include <span>
 #include <string>
 #include <vector>
@@ -203,7 +204,7 @@ TEST_CASE("under every policy no layer ever exceeds its bound, prompt included")
     for (std::size_t step = 0; step < 60; ++step) {
       decoder.step(sequence, some_tokens(1, step)[0]);
       for (std::size_t layer = 0; layer < sequence.cache.layers(); ++layer) {
-        REQUIRE(sequence.cache.size(layer) <= 48);
+        REQUIRE(sequence.cache.mean_size(layer) <= 48);
       }
     }
     CHECK(sequence.position == 210);
@@ -229,7 +230,7 @@ TEST_CASE("under every policy a fork goes on as the sequence it came from") {
     }
     CHECK(same.position == sequence.position);
     for (std::size_t layer = 0; layer < same.cache.layers(); ++layer)
-      CHECK(same.cache.size(layer) == sequence.cache.size(layer));
+      CHECK(same.cache.mean_size(layer) == sequence.cache.mean_size(layer));
   }
 }
 
@@ -298,12 +299,24 @@ void fill_randomly(KVCache& cache, std::size_t tokens) {
   }
 }
 
-void check_attention(std::size_t columns, std::size_t tokens) {
+/// Drops the first tokens of the last head.
+void shorten(KVCache& cache, std::size_t tokens) {
+  const auto held = static_cast<std::uint32_t>(cache.size(0));
+  std::vector<lethe::Slot> kept(held - tokens);
+  std::iota(kept.begin(), kept.end(), static_cast<lethe::Slot>(tokens));
+  const lethe::EvictionPlan plan{
+      .head = static_cast<std::uint32_t>(cache.heads()) - 1, .tokens = held, .kept = kept};
+  cache.apply({&plan, 1});
+}
+
+/// shorter: by so many tokens one head is.
+void check_attention(std::size_t columns, std::size_t tokens, std::size_t shorter = 0) {
   const ModelConfig config = attention_config();
   ThreadPool pool(2);
   Attention attention(config, pool);
   KVCache cache(config, CacheType::f32, columns);
   fill_randomly(cache, columns);
+  if (shorter != 0) shorten(cache, shorter);
   const std::size_t size = cache.channels();
   const std::vector<float> queries = padded_values(tokens * config.heads, 40, size, 6);
   std::vector<float> out(tokens * config.heads * config.head_dim);
@@ -314,7 +327,7 @@ void check_attention(std::size_t columns, std::size_t tokens) {
   for (std::size_t row = 0; row < tokens * config.heads; ++row) {
     const std::size_t token = row / config.heads, head = row % config.heads;
     const Slowly expected = attend_slowly(cache, head / 3, &queries[row * size], config.head_dim,
-                                          columns - tokens + token + 1);
+                                          cache.size(0, head / 3) - tokens + token + 1);
     const float* found = seen.data + head * seen.head_stride + token * seen.query_stride;
     for (std::size_t i = 0; i < expected.probabilities.size(); ++i) {
       REQUIRE_THAT(double{found[i]}, WithinAbs(expected.probabilities[i], 1e-5));
@@ -331,6 +344,13 @@ TEST_CASE("attention over many chunks, and its probabilities, agree with double 
   check_attention(700, 1);
   check_attention(37, 37);
   check_attention(1100, 50);
+}
+
+TEST_CASE("heads that hold unequal counts attend to their own tokens") {
+  check_attention(700, 1, 699);
+  check_attention(700, 1, 333);
+  check_attention(600, 40, 250);
+  check_attention(60, 20, 40);
 }
 
 TEST_CASE("wrong use ends with a message") {

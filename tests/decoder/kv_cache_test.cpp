@@ -54,7 +54,7 @@ std::pair<float, float> read(const KVCache& cache, std::size_t layer, std::size_
 
 void check_held(const KVCache& cache, std::size_t layer, std::size_t head,
                 const std::vector<lethe::Slot>& tokens) {
-  REQUIRE(cache.size(layer) == tokens.size());
+  REQUIRE(cache.size(layer, head) == tokens.size());
   for (std::size_t slot = 0; slot < tokens.size(); ++slot) {
     const float expected = mark(layer, head, tokens[slot]);
     CHECK(read(cache, layer, head, slot) == std::pair(expected, -expected));
@@ -104,6 +104,31 @@ TEST_CASE("each head may keep its own tokens") {
   cache.apply(plans);
   check_held(cache, 0, 0, even);
   check_held(cache, 0, 1, odd);
+}
+
+TEST_CASE("heads may keep unequal counts, and each takes new tokens behind its own") {
+  const ModelConfig config = small_model();
+  KVCache cache(config, CacheType::f32, 101);
+  fill(cache, 100);
+  const std::vector<lethe::Slot> few = every(20, 0, 100), most = every(1, 10, 100);
+  const lethe::EvictionPlan plans[] = {plan_of(0, 0, 100, few), plan_of(0, 1, 100, most)};
+  cache.apply(plans);
+  CHECK(cache.size(0) == 90);
+  CHECK(cache.mean_size(0) == 48);
+  CHECK(cache.mean_size(1) == 100);
+  const std::size_t row = config.kv_heads * config.head_dim;
+  const std::vector<float> keys(row, 7.0f), values(row, 8.0f);
+  cache.append(0, 1, keys.data(), values.data());
+  CHECK(cache.size(0, 0) == 6);
+  CHECK(cache.size(0, 1) == 91);
+  CHECK(read(cache, 0, 0, 5) == std::pair(7.0f, 8.0f));
+  CHECK(read(cache, 0, 1, 90) == std::pair(7.0f, 8.0f));
+  const KVCache other = cache.copy();
+  CHECK(other.size(0, 0) == 6);
+  CHECK(read(other, 0, 1, 90) == std::pair(7.0f, 8.0f));
+  CHECK(read(other, 0, 1, 0) == read(cache, 0, 1, 0));
+  CHECK_THROWS_AS(cache.extend(0, 11), Error);
+  CHECK(cache.extend(0, 10) == 6);
 }
 
 TEST_CASE("memory is taken as tokens come and returned as they go") {
