@@ -9,7 +9,6 @@
 namespace gpu_bench {
 namespace {
 
-constexpr int warm_up = 3;
 /// Many times any L2, and longer than the host takes to enqueue a step.
 constexpr std::uint64_t hold_bytes = std::uint64_t{2} << 30;
 
@@ -74,9 +73,17 @@ std::vector<std::byte> bytes_at(const std::byte* memory, std::size_t count) {
 }
 
 Bench::Bench(const Case& sizes, bool quick)
-    : sizes_(sizes), turns_(quick ? 5 : 51), cache_(sizes.cache_bytes()), sink_(1) {
-  require(fill_words(reinterpret_cast<std::uint32_t*>(cache()), cache_bytes() / 4, 1, stream()),
-          "words_kernel");
+    : sizes_(sizes),
+      turns_(quick ? 3 : 51),
+      warm_up_(quick ? 1 : 3),
+      cache_(sizes.cache_bytes()),
+      sink_(1) {
+  fill();
+}
+
+void Bench::fill() const {
+  auto* bits = reinterpret_cast<std::uint16_t*>(cache());
+  require(fill_bfloat16(bits, cache_bytes() / 2, 1, stream()), "bfloat16_kernel");
   finish();
 }
 
@@ -99,7 +106,7 @@ void Bench::copy(std::uint64_t bytes) const {
 std::vector<Times> Bench::time(const std::vector<Work>& works) const {
   std::vector<Span> spans(works.size());
   std::vector<Times> times(works.size());
-  for (int turn = -warm_up; turn < turns_; ++turn) {
+  for (int turn = -warm_up_; turn < turns_; ++turn) {
     for (std::size_t i = 0; i < works.size(); ++i) {
       works[i].prepare();
       read(std::min<std::uint64_t>(hold_bytes, cache_bytes()));

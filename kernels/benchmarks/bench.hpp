@@ -82,6 +82,8 @@ class Bench {
   [[nodiscard]] std::byte* values() const { return cache_.get() + cache_.bytes() / 2; }
   [[nodiscard]] std::size_t cache_bytes() const { return cache_.bytes(); }
 
+  /// Keys and values at random, in place of what rows before have left.
+  void fill() const;
   /// Reads so many bytes of the cache, from its front, again and again where it has fewer; by one
   /// kernel, or by as many as there are parts.
   void read(std::uint64_t bytes, std::uint32_t parts = 1) const;
@@ -98,6 +100,7 @@ class Bench {
  private:
   Case sizes_;
   int turns_;
+  int warm_up_;
   naive::Stream stream_;
   Items<std::byte> cache_;
   Items<std::uint32_t> sink_;

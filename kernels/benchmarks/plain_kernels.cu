@@ -54,10 +54,11 @@ __device__ std::uint32_t mixed(std::uint64_t number) {
   return static_cast<std::uint32_t>(number >> 32);
 }
 
-__global__ void words_kernel(std::uint32_t* words, std::size_t count, std::uint32_t seed) {
+__global__ void bfloat16_kernel(std::uint16_t* bits, std::size_t count, std::uint32_t seed) {
   const std::size_t step = std::size_t{gridDim.x} * blockDim.x;
   for (std::size_t i = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += step) {
-    words[i] = mixed(std::uint64_t{seed} << 40 ^ i);
+    const std::uint32_t word = mixed(std::uint64_t{seed} << 40 ^ i);
+    bits[i] = static_cast<std::uint16_t>((word & 0x807Fu) | 0x3F00u);
   }
 }
 
@@ -84,9 +85,9 @@ cudaError_t copy_plainly(void* target, const void* source, std::size_t bytes, cu
   return cudaGetLastError();
 }
 
-cudaError_t fill_words(std::uint32_t* words, std::size_t count, std::uint32_t seed,
-                       cudaStream_t stream) {
-  words_kernel<<<blocks(), threads, 0, stream>>>(words, count, seed);
+cudaError_t fill_bfloat16(std::uint16_t* bits, std::size_t count, std::uint32_t seed,
+                          cudaStream_t stream) {
+  bfloat16_kernel<<<blocks(), threads, 0, stream>>>(bits, count, seed);
   return cudaGetLastError();
 }
 

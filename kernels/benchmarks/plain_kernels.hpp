@@ -16,9 +16,9 @@ namespace gpu_bench {
 [[nodiscard]] cudaError_t copy_plainly(void* target, const void* source, std::size_t bytes,
                                        cudaStream_t stream);
 
-/// Random words.
-[[nodiscard]] cudaError_t fill_words(std::uint32_t* words, std::size_t count, std::uint32_t seed,
-                                     cudaStream_t stream);
+/// Random numbers of bfloat16, of either sign and of magnitudes from 0.5 to 1.
+[[nodiscard]] cudaError_t fill_bfloat16(std::uint16_t* bits, std::size_t count, std::uint32_t seed,
+                                        cudaStream_t stream);
 /// Uniform numbers in [low, high).
 [[nodiscard]] cudaError_t fill_uniform(float* values, std::size_t count, float low, float high,
                                        std::uint32_t seed, cudaStream_t stream);

@@ -19,6 +19,7 @@ struct Entry {
 using Entries = std::vector<Entry>;
 
 [[nodiscard]] Entries observe_entries();
+[[nodiscard]] Entries deferred_entries();
 [[nodiscard]] Entries plan_entries();
 [[nodiscard]] Entries compact_entries();
 [[nodiscard]] Entries graph_entries();
@@ -28,8 +29,9 @@ using Entries = std::vector<Entry>;
 /// All of them, in the order of the table.
 [[nodiscard]] inline Entries all_entries() {
   Entries all;
-  for (const Entries& group : {observe_entries(), plan_entries(), compact_entries(),
-                               graph_entries(), step_entries(), transfer_entries()}) {
+  for (const Entries& group :
+       {observe_entries(), deferred_entries(), plan_entries(), compact_entries(), graph_entries(),
+        step_entries(), transfer_entries()}) {
     all.insert(all.end(), group.begin(), group.end());
   }
   return all;

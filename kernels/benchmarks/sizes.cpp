@@ -7,8 +7,8 @@ namespace gpu_bench {
 
 std::uint64_t needed_bytes(const Case& sizes) {
   const std::uint64_t tokens = std::uint64_t{sizes.layers} * sizes.batch * sizes.tokens;
-  // A state, its plans and its copies take less than 40 bytes a token, tables 2; and what the
-  // runtime and the allocator keep for themselves.
+  // A state, its plans and its copies take less than 40 bytes a token, tables 2; waiting queries
+  // hardly more than logits, in whose place they are. And what the runtime keeps for itself.
   constexpr std::uint64_t rest = 256u << 20;
   return sizes.cache_bytes() + sizes.layers * sizes.logit_bytes() + 48 * tokens + rest;
 }

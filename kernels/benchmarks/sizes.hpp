@@ -34,8 +34,13 @@ struct Case {
 };
 
 /// Small enough for memory checkers: what is measured means little, that it is computed is checked.
-inline constexpr Case quick_case{
-    .layers = 4, .batch = 2, .tokens = 1024, .kept = 256, .weight_bytes = 64'000'000};
+inline constexpr Case quick_case{.layers = 2,
+                                 .batch = 2,
+                                 .query_heads = 8,
+                                 .heads = 2,
+                                 .tokens = 512,
+                                 .kept = 128,
+                                 .weight_bytes = 16'000'000};
 
 /// Device memory that the benchmark takes.
 [[nodiscard]] std::uint64_t needed_bytes(const Case& sizes);

@@ -18,6 +18,9 @@ BENCH, PARITY = sys.argv[1:3]
 IDLE = [
     ("observe_kernel", "observe/logits"),
     ("observe_kernel", "observe/probabilities"),
+    ("flush_tiles_kernel", "deferred/flush of"),
+    ("flush_tiles_kernel", "deferred/flush over"),
+    ("push_kernel", "deferred/flush of"),
     ("plan_kernel", "plan/breakpoint"),
     ("plan_kernel", "plan/best"),
     ("compact_kernel", "compact/token"),
@@ -51,7 +54,7 @@ class Bench(unittest.TestCase):
             done = run(BENCH, "--quick", "--json", str(file))
             self.assertEqual(done.returncode, 0, done.stderr)
             found = json.loads(file.read_text())
-        self.assertEqual(found["case"]["tokens"], 1024)
+        self.assertEqual(found["case"]["tokens"], 512)
         self.assertGreater(len(found["rows"]), 30)
         for row in found["rows"]:
             self.assertIn(row["name"], done.stdout)

@@ -16,9 +16,12 @@ cudaError_t copy_plainly(void* target, const void* source, std::size_t bytes, cu
   return cudaSuccess;
 }
 
-cudaError_t fill_words(std::uint32_t* words, std::size_t count, std::uint32_t seed, cudaStream_t) {
+cudaError_t fill_bfloat16(std::uint16_t* bits, std::size_t count, std::uint32_t seed,
+                          cudaStream_t) {
   Samples samples(seed);
-  for (std::size_t i = 0; i < count; ++i) words[i] = static_cast<std::uint32_t>(samples.word());
+  for (std::size_t i = 0; i < count; ++i) {
+    bits[i] = static_cast<std::uint16_t>((samples.word() >> 20 & 0x807Fu) | 0x3F00u);
+  }
   return cudaSuccess;
 }
 
