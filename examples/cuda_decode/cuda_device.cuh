@@ -58,7 +58,7 @@ inline void require(cublasStatus_t status, const char* call) {
 [[nodiscard]] inline cudaDataType_t type_of(const float*) { return CUDA_R_32F; }
 [[nodiscard]] inline cudaDataType_t type_of(const BFloat16*) { return CUDA_R_16BF; }
 
-/// A CUDA event; -1 seconds of error is thrown as one.
+/// A CUDA event that tells the time.
 class Event {
  public:
   Event() { require(cudaEventCreate(&event_), "cudaEventCreate"); }
@@ -113,7 +113,7 @@ class CudaDevice {
     require(error, "cudaMalloc");
     return Memory(static_cast<std::byte*>(memory));
   }
-  /// Behind all work so far, since `from` may change at once.
+  /// Waits, since `from` may change at once.
   void upload(void* to, const void* from, std::size_t bytes) {
     require(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_.get()),
             "cudaMemcpyAsync");
