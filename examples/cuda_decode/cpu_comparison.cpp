@@ -9,6 +9,7 @@
 
 #include "embedded_model.hpp"
 #include "interrupt.hpp"
+#include "lethe/gpu/policies.hpp"
 #include "progress.hpp"
 
 namespace cuda_decode {
@@ -170,12 +171,8 @@ class Comparing {
 }  // namespace
 
 Pruning lethe_pruning(std::size_t capacity, const lethe::LetheConfig& config) {
-  Pruning pruning{.score = {.decay = config.decay}};
+  Pruning pruning{.plan = lethe::gpu::policies::lethe(config), .score = {.decay = config.decay}};
   pruning.plan.capacity = capacity;
-  pruning.plan.policy = {
-      .retention = {.first_tokens = config.first_tokens, .recent_ratio = config.recent_ratio},
-      .first_threshold = std::min(config.first_threshold, capacity)};
-  pruning.plan.breakpoint = {.sparsity_ratio = config.sparsity_ratio, .segments = config.segments};
   return pruning;
 }
 

@@ -157,7 +157,8 @@ class Engine final : public Stepper {
 
   [[nodiscard]] std::uint32_t threshold() const {
     if (!settings_.pruning) return 0;
-    return static_cast<std::uint32_t>(settings_.pruning->plan.policy.first_threshold);
+    const std::size_t first = settings_.pruning->plan.policy.first_threshold;
+    return static_cast<std::uint32_t>(std::min<std::size_t>(first, settings_.capacity));
   }
   [[nodiscard]] std::size_t cache_channels() const {
     return std::size_t{config_.layers} * settings_.rows * config_.kv_heads * settings_.capacity *
@@ -170,7 +171,10 @@ class Engine final : public Stepper {
   }
 
   void place_lethe() {
-    const lethe::gpu::StateShape shape{config_.layers, settings_.rows, settings_.capacity};
+    const lethe::gpu::StateShape shape{.layers = config_.layers,
+                                       .slots = settings_.rows,
+                                       .capacity = settings_.capacity,
+                                       .scores = settings_.pruning.has_value()};
     std::size_t bytes = 0;
     require(lethe::gpu::place_state(shape, nullptr, bytes, state_));
     auto* memory = pieces_.template take<std::byte>(bytes);

@@ -45,7 +45,7 @@ struct Fill {
 };
 
 /// Block (layer, slot): a sequence that has read `context` tokens, and of which the layer holds the
-/// first four and the last ones, `tokens` in all, with scores that are all the same.
+/// first four and the last ones, `tokens` in all; scores, where there are any, are all the same.
 struct PlaceTokens {
   static constexpr const char* name = "place_tokens";
   static constexpr unsigned threads = 256;
@@ -64,7 +64,7 @@ struct PlaceTokens {
     block.lanes([&](unsigned lane) {
       for (std::uint32_t i = lane; i < tokens; i += threads) {
         state.positions[begin + i] = i < first_tokens ? i : i + (context - tokens);
-        state.scores[begin + i] = 1.0f;
+        if (state.scores != nullptr) state.scores[begin + i] = 1.0f;
       }
       if (lane != 0) return;
       state.lengths[number] = tokens;

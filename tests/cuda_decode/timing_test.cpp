@@ -89,13 +89,13 @@ TEST_CASE("activations of random models stay numbers, of every architecture") {
 }
 
 TEST_CASE("a case that the memory does not hold says what it wants, and the others are timed") {
-  test::set_free_bytes(580'000);
+  test::set_free_bytes(400'000);
   const json found =
       timed("llama", {.batches = {1}, .contexts = {100, 4000}, .bound = 64, .room = 1, .steps = 2});
   const json& row = found.at("rows").at(1);
   CHECK(found.at("rows").at(0).at("whole").at("fits") == true);
   CHECK(row.at("whole").at("fits") == false);
-  CHECK(row.at("whole").at("memory_bytes") > 580'000);
+  CHECK(row.at("whole").at("memory_bytes") > 400'000);
   CHECK_FALSE(row.contains("ratio"));
   CHECK(row.at("lethe").at("fits") == true);
   CAPTURE(timing_tables(found));
