@@ -70,6 +70,9 @@ fetch_model() {
   rm -rf "$folder"
 }
 
+# What build configures with, beside the preset.
+options=()
+
 # find_cuda: has builds include the CUDA back end's device tests where there is an nvcc.
 cuda_options=()
 find_cuda() {
@@ -86,6 +89,6 @@ find_cuda() {
 # build PRESET [TARGET]
 build() {
   say "Building build/$1"
-  cmake --preset "$1" --log-level=WARNING "${cuda_options[@]}"
+  cmake --preset "$1" --log-level=WARNING "${cuda_options[@]}" "${options[@]}"
   cmake --build --preset "$1" ${2:+--target "$2"}
 }

@@ -24,6 +24,7 @@ case $preset in
   *) usage >&2; exit 2 ;;
 esac
 if [ "$preset" = release ]; then find_cuda; fi
+if [ "$preset" != debug ]; then options+=(-DLETHE_TEST_BATCH=10); fi
 build "$preset"
 say "Testing build/$preset"
 ctest --preset "$preset" -j "$CMAKE_BUILD_PARALLEL_LEVEL" "$@"

@@ -20,10 +20,10 @@ using lethe::Position;
 using lethe::Slot;
 
 constexpr std::size_t layers = 3;
-constexpr std::size_t heads = 2;
+constexpr std::size_t head_count = 2;
 constexpr std::size_t dimension = 3;
 constexpr std::size_t block_tokens = 4;
-constexpr std::size_t block_floats = heads * block_tokens * dimension;
+constexpr std::size_t block_floats = head_count * block_tokens * dimension;
 
 /// Both tiers' memory: [block][head][row][channel]. One block is one layer's.
 struct Memory {
@@ -46,16 +46,16 @@ struct Memory {
 struct Mover {
   void copy_rows(std::size_t, std::uint32_t head, RowPlace from, RowPlace to, std::size_t rows) {
     const std::size_t first = head == lethe::all_heads ? 0 : head;
-    const std::size_t last = head == lethe::all_heads ? ::heads : head + 1;
+    const std::size_t last = head == lethe::all_heads ? head_count : head + 1;
     for (std::size_t h = first; h < last; ++h) {
       std::memmove(memory->row(to.block, h, to.row), memory->row(from.block, h, from.row),
                    rows * dimension * sizeof(float));
     }
     if (moved != nullptr) *moved += rows;
   }
-  [[nodiscard]] std::size_t heads(std::size_t) const { return ::heads; }
+  [[nodiscard]] std::size_t heads(std::size_t) const { return head_count; }
   [[nodiscard]] std::size_t token_bytes(std::size_t) const {
-    return ::heads * dimension * sizeof(float);
+    return head_count * dimension * sizeof(float);
   }
   [[nodiscard]] std::size_t key_channels(std::size_t) const { return dimension; }
   void read_keys(std::size_t, std::size_t head, RowPlace from, std::span<float> out) const {
@@ -72,7 +72,7 @@ static_assert(lethe::PerHeadCache<View> && lethe::ByteSizedCache<View> &&
 /// A token's channel; `writer` tells apart tokens that two requests put at one position.
 float value(std::uint32_t writer, std::size_t layer, std::size_t head, std::size_t position,
             std::size_t channel) {
-  return static_cast<float>((((writer * layers + layer) * heads + head) * 512 + position) * 4 +
+  return static_cast<float>((((writer * layers + layer) * head_count + head) * 512 + position) * 4 +
                             channel);
 }
 
@@ -82,7 +82,7 @@ struct Naive {
     std::uint32_t writer;
     std::size_t position;
   };
-  std::vector<Token> tokens[layers][heads];
+  std::vector<Token> tokens[layers][head_count];
 };
 
 /// An engine of a few requests, whose rows are written and moved for real.
@@ -118,7 +118,7 @@ struct Engine {
     for (std::size_t t = 0; t < count; ++t) {
       const std::size_t slot = tables.tokens(id, layer) - count + t;
       const Block block = tables.table(id, layer)[slot / block_tokens];
-      for (std::size_t head = 0; head < heads; ++head) {
+      for (std::size_t head = 0; head < head_count; ++head) {
         rows[id].tokens[layer][head].push_back({id, position + t});
         for (std::size_t c = 0; c < dimension; ++c) {
           memory.row(block, head, slot % block_tokens)[c] = value(id, layer, head, position + t, c);
@@ -129,7 +129,7 @@ struct Engine {
 
   void share(RequestId from, RequestId to, std::size_t layer, std::size_t blocks) {
     tables.share(from, to, layer, blocks);
-    for (std::size_t head = 0; head < heads; ++head) {
+    for (std::size_t head = 0; head < head_count; ++head) {
       rows[to].tokens[layer][head] = rows[from].tokens[layer][head];
       rows[to].tokens[layer][head].resize(tables.tokens(to, layer));
     }
@@ -137,7 +137,7 @@ struct Engine {
 
   /// What a plan promises.
   void keep(RequestId id, const EvictionPlan& plan) {
-    for (std::size_t head = 0; head < heads; ++head) {
+    for (std::size_t head = 0; head < head_count; ++head) {
       if (plan.head != lethe::all_heads && plan.head != head) continue;
       std::vector<Naive::Token> kept;
       for (const Slot slot : plan.kept) kept.push_back(rows[id].tokens[plan.layer][head].at(slot));
@@ -152,7 +152,7 @@ struct Engine {
     }
   }
   void require_layer(RequestId id, std::size_t layer) {
-    for (std::size_t head = 0; head < heads; ++head) {
+    for (std::size_t head = 0; head < head_count; ++head) {
       const std::vector<Naive::Token>& tokens = rows[id].tokens[layer][head];
       REQUIRE(tables.tokens(id, layer) == tokens.size());
       for (std::size_t slot = 0; slot < tokens.size(); ++slot) {
@@ -205,14 +205,15 @@ void observe(Pruner& pruner, const View& view, Samples& samples, std::size_t tok
   for (std::size_t layer = 0; layer < layers; ++layer) {
     const std::size_t n = view.size(layer);
     const std::span<const Position> positions = pruner.positions(layer);
-    std::vector<float> mass(heads * tokens * n);
+    std::vector<float> mass(head_count * tokens * n);
     for (std::size_t i = 0; i < mass.size(); ++i) {
       const std::size_t slot = i % n;
       const std::size_t position = slot < positions.size() ? positions[slot] : 0;
       const bool matters = lethe::detail::mix(position * layers + layer) % (2 + 3 * layer) == 0;
       mass[i] = matters ? samples.uniform() : 1e-5f * samples.uniform();
     }
-    pruner.observe(layer, {.data = mass.data(), .heads = heads, .queries = tokens, .columns = n});
+    pruner.observe(layer,
+                   {.data = mass.data(), .heads = head_count, .queries = tokens, .columns = n});
   }
 }
 
@@ -231,7 +232,7 @@ void step(Engine& engine, Checked& view, Pruner& pruner, Samples& samples, std::
 template <class Pruner>
 void require_positions(const Engine& engine, RequestId id, const Pruner& pruner, bool per_head) {
   for (std::size_t layer = 0; layer < layers; ++layer) {
-    for (std::size_t head = 0; head < heads; ++head) {
+    for (std::size_t head = 0; head < head_count; ++head) {
       const std::span<const Position> positions = pruner.positions(layer, per_head ? head : 0);
       const std::vector<Naive::Token>& tokens = engine.rows[id].tokens[layer][head];
       REQUIRE(tokens.size() == positions.size());
@@ -295,7 +296,7 @@ TEST_CASE("two requests with a common beginning are pruned apart, row for row") 
 TEST_CASE("heads may keep tokens of their own in shared blocks") {
   decode_two<lethe::policies::H2O>(
       SharedBlocks::copied,
-      {.layers = layers, .capacity = 48, .groups = heads, .scope = lethe::Scope::head},
+      {.layers = layers, .capacity = 48, .groups = head_count, .scope = lethe::Scope::head},
       lethe::H2OConfig{.budget = 40});
 }
 
@@ -453,8 +454,8 @@ TEST_CASE("keys are read across blocks, and counts are what an engine asks of a 
   CHECK(view.layers() == layers);
   CHECK(view.size(2) == 15);
   CHECK(view.block_tokens(2) == block_tokens);
-  CHECK(view.heads(0) == heads);
-  CHECK(view.token_bytes(0) == heads * dimension * sizeof(float));
+  CHECK(view.heads(0) == head_count);
+  CHECK(view.token_bytes(0) == head_count * dimension * sizeof(float));
   std::vector<float> keys(11 * dimension);
   view.read_keys(2, 1, 3, keys);
   for (std::size_t i = 0; i < keys.size(); ++i) {

@@ -23,7 +23,7 @@ using lethe::Position;
 using Row = std::vector<float>;
 using Accepted = std::vector<std::uint32_t>;
 
-constexpr std::size_t layers = 2, heads = 3, channels = 4, width = heads * channels;
+constexpr std::size_t layer_count = 2, heads = 3, channels = 4, width = heads * channels;
 
 /// A query that was shown, and where it lay.
 struct Shown {
@@ -82,7 +82,7 @@ struct CountingCache {
   std::size_t tokens = 0;
   lethe::LayerState first = lethe::LayerState::prunable;
 
-  [[nodiscard]] std::size_t layers() const { return ::layers; }
+  [[nodiscard]] std::size_t layers() const { return layer_count; }
   [[nodiscard]] std::size_t size(std::size_t) const { return tokens; }
   [[nodiscard]] lethe::LayerState state(std::size_t layer) const {
     return layer == 0 ? first : lethe::LayerState::prunable;
@@ -123,7 +123,7 @@ struct Bench {
   CountingCache cache;
 };
 
-constexpr lethe::PrunerConfig plain{.layers = layers, .capacity = 64};
+constexpr lethe::PrunerConfig plain{.layers = layer_count, .capacity = 64};
 
 lethe::PrunerConfig drafting(std::size_t tokens) {
   lethe::PrunerConfig config = plain;
@@ -188,7 +188,7 @@ void check_layout(std::size_t head_stride, std::size_t query_stride) {
   for (const std::size_t count : {3u, 1u, 2u}) {
     bench.begin(count);
     Accepted all;
-    for (std::size_t layer = 0; layer < layers; ++layer) {
+    for (std::size_t layer = 0; layer < layer_count; ++layer) {
       const Step<Element> step(samples, count, head_stride, query_stride);
       bench.pruner.observe(layer, step.seen);
       for (std::size_t q = 0; q < count; ++q) {
@@ -309,13 +309,13 @@ TEST_CASE("rejected queries leave no trace, accepted ones take the positions of 
        {Accepted{0, 1, 2, 3}, Accepted{1, 3}, Accepted{}, Accepted{0}, Accepted{2}}) {
     bench.begin(4);
     std::vector<Step<float>> steps;
-    for (std::size_t layer = 0; layer < layers; ++layer) {
+    for (std::size_t layer = 0; layer < layer_count; ++layer) {
       steps.push_back(packed_step(samples, 4));
       bench.pruner.observe(layer, steps[layer].seen);
     }
     CHECK(bench.seen == expected);
     bench.commit(accepted);
-    for (std::size_t layer = 0; layer < layers; ++layer) {
+    for (std::size_t layer = 0; layer < layer_count; ++layer) {
       for (std::size_t rank = 0; rank < accepted.size(); ++rank) {
         expected.push_back(
             {layer, static_cast<Position>(position + rank), steps[layer].queries[accepted[rank]]});
@@ -367,7 +367,8 @@ TEST_CASE("queries that are not as announced are refused by name") {
   bench.begin(1);
   CHECK_THROWS_WITH(bench.pruner.observe(0, step.seen), Catch::Contains("observe queries = 2"));
   step.seen.queries = 1;
-  CHECK_THROWS_WITH(bench.pruner.observe(layers, step.seen), Catch::Contains("observe layer = 2"));
+  CHECK_THROWS_WITH(bench.pruner.observe(layer_count, step.seen),
+                    Catch::Contains("observe layer = 2"));
   step.seen.heads = heads - 1;
   CHECK_THROWS_WITH(bench.pruner.observe(0, step.seen), Catch::Contains("Queries::heads = 2"));
   step.seen.heads = heads;

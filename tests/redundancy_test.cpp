@@ -12,8 +12,8 @@ TEST_CASE("scores are R-KV's formula, over rounds that drop tokens, in every gro
       while (stream.keys.tokens.size() < slots - stream.samples.below(20)) stream.step(scorer);
       for (std::size_t group = 0; group < groups; ++group) {
         scorer.read(stream.keys, 0, group, stream.keys.positions());
-        const Row redundancy = naive_redundancy(stream.keys.tokens, groups, group);
-        const Row expected = naive_scores(stream.mass[group].sums(), redundancy);
+        const Doubles redundancy = naive_redundancy(stream.keys.tokens, groups, group);
+        const Doubles expected = naive_scores(stream.mass[group].sums(), redundancy);
         require_close(scores_of(scorer, stream.keys, group), expected, 2e-7);
       }
       stream.drop_half(scorer);
@@ -25,7 +25,7 @@ namespace {
 
 /// The slots that stayed: no token went that ranks above one of them, and the recent ones stayed.
 std::vector<lethe::Slot> require_best_kept(const Keys& before, const Keys& after,
-                                           const Row& ranking) {
+                                           const Doubles& ranking) {
   double worst_kept = 1;
   double best_dropped = 0;
   std::vector<lethe::Slot> kept;
@@ -70,8 +70,8 @@ TEST_CASE("a pruner keeps the tokens that R-KV's formula ranks first") {
     Keys cache = stream.keys;
     if (pruner.make_room(cache, 1) != 0) {
       ++rounds;
-      const Row redundancy = naive_redundancy(stream.keys.tokens, 1, 0);
-      const Row ranking = naive_scores(stream.mass[0].sums(), redundancy);
+      const Doubles redundancy = naive_redundancy(stream.keys.tokens, 1, 0);
+      const Doubles ranking = naive_scores(stream.mass[0].sums(), redundancy);
       stream.keep(require_best_kept(stream.keys, cache, ranking));
     }
     stream.step(recorder);
@@ -84,7 +84,7 @@ TEST_CASE("the newest of equal tokens is spared, by position and not by slot") {
   Keys keys;
   const std::vector<lethe::Position> order{4, 0, 3, 1, 5, 2};
   for (const lethe::Position position : order) {
-    Token token{position, std::vector<float>(heads * dimension, 0.0f)};
+    KeyedToken token{position, std::vector<float>(heads * dimension, 0.0f)};
     const std::size_t channel = position % 2 == 0 ? 0 : position;
     for (std::size_t head = 0; head < heads; ++head) token.key[head * dimension + channel] = 1.0f;
     keys.tokens.push_back(token);
@@ -109,7 +109,7 @@ TEST_CASE("slots change no bit of a token's score") {
   const std::vector<float> mass = samples.mass(70);
   const auto scores_in = [&](const Keys& order) {
     std::vector<float> row;
-    for (const Token& token : order.tokens) row.push_back(mass[token.position]);
+    for (const KeyedToken& token : order.tokens) row.push_back(mass[token.position]);
     Scorer scorer = make_scorer(1);
     observe(scorer, row);
     scorer.read(order, 0, 0, order.positions());
@@ -129,11 +129,11 @@ TEST_CASE("slots change no bit of a token's score") {
 namespace {
 
 /// G-KV with its redundancy term, of all tokens but the recent ones, raised as R-KV's is here.
-Row naive_global_scores(const Row& standing, const Row& redundancy) {
+Doubles naive_global_scores(const Doubles& standing, const Doubles& redundancy) {
   const auto others = static_cast<std::ptrdiff_t>(others_of(standing.size()));
-  const Row past(standing.begin(), standing.begin() + others);
-  const double most = largest(Row(redundancy.begin(), redundancy.begin() + others));
-  Row scores = max_pooled(past);
+  const Doubles past(standing.begin(), standing.begin() + others);
+  const double most = largest(Doubles(redundancy.begin(), redundancy.begin() + others));
+  Doubles scores = max_pooled(past);
   for (std::size_t i = 0; i < scores.size(); ++i) {
     scores[i] = lambda * scores[i] / largest(past) +
                 (1 - lambda) * (largest(redundancy) - redundancy[i]) / most;
@@ -149,16 +149,16 @@ TEST_CASE("with the maximum as scale it is G-KV's standing less redundancy") {
                        .scale = lethe::RedundancyScale::maximum},
                       {.layers = 1, .slots = slots});
   Stream stream(75);
-  Row standing;
+  Doubles standing;
   for (int round = 0; round < 6; ++round) {
     for (int token = 0; token < 30; ++token) stream.step(scorer);
-    const Row sums = stream.mass[0].sums();
+    const Doubles sums = stream.mass[0].sums();
     standing.resize(sums.size(), 0.0);
     for (std::size_t i = 0; i < sums.size(); ++i) {
       standing[i] = std::max(double(0.8f) * standing[i], sums[i] / largest(sums));
     }
     scorer.read(stream.keys, 0, 0, stream.keys.positions());
-    const Row redundancy = naive_redundancy(stream.keys.tokens, 1, 0);
+    const Doubles redundancy = naive_redundancy(stream.keys.tokens, 1, 0);
     require_close(scores_of(scorer, stream.keys), naive_global_scores(standing, redundancy), 2e-6);
     const std::vector<lethe::Slot> kept = stream.drop_half(scorer);
     for (std::size_t i = 0; i < kept.size(); ++i) standing[i] = standing[kept[i]];
@@ -182,7 +182,7 @@ TEST_CASE("recent tokens do not set the scale") {
   const std::vector<float> mass = samples.mass(20);
   observe(scorer, mass);
   scorer.read(keys, 0, 0, keys.positions());
-  const Row redundancy = naive_redundancy(keys.tokens, 1, 0);
-  const Row expected = naive_global_scores(Row(mass.begin(), mass.end()), redundancy);
+  const Doubles redundancy = naive_redundancy(keys.tokens, 1, 0);
+  const Doubles expected = naive_global_scores(Doubles(mass.begin(), mass.end()), redundancy);
   require_close(scores_of(scorer, keys), expected, 2e-6);
 }

@@ -17,7 +17,7 @@ namespace naive {
 
 using Scorer = lethe::Redundant<lethe::WindowMass>;
 using GlobalScorer = lethe::Redundant<lethe::DecayedMaximum<lethe::WindowMass>>;
-using Row = std::vector<double>;
+using Doubles = std::vector<double>;
 
 constexpr std::size_t heads = 2;
 constexpr std::size_t dimension = 6;
@@ -28,14 +28,14 @@ constexpr std::size_t pool = 7;
 constexpr double lambda = static_cast<double>(0.1f);
 
 /// A token, by its keys.
-struct Token {
+struct KeyedToken {
   lethe::Position position = 0;
   std::vector<float> key;
 };
 
 /// A cache of tokens; slots need not be in the order of position.
 struct Keys {
-  std::vector<Token> tokens;
+  std::vector<KeyedToken> tokens;
 
   [[nodiscard]] std::size_t layers() const { return 1; }
   [[nodiscard]] std::size_t size(std::size_t) const { return tokens.size(); }
@@ -53,15 +53,15 @@ struct Keys {
 
   [[nodiscard]] std::vector<lethe::Position> positions() const {
     std::vector<lethe::Position> result;
-    for (const Token& token : tokens) result.push_back(token.position);
+    for (const KeyedToken& token : tokens) result.push_back(token.position);
     return result;
   }
 
   /// Every third token says an earlier one again, more or less.
   void draw(Samples& samples, lethe::Position position) {
-    Token token{position, samples.row(heads * dimension, -0.5f, 0.5f)};
+    KeyedToken token{position, samples.row(heads * dimension, -0.5f, 0.5f)};
     if (position % 3 == 2) {
-      const Token& old = tokens[samples.below(tokens.size())];
+      const KeyedToken& old = tokens[samples.below(tokens.size())];
       for (std::size_t c = 0; c < token.key.size(); ++c) {
         token.key[c] = old.key[c] + 0.4f * token.key[c];
       }
@@ -81,7 +81,7 @@ inline Scorer make_scorer(std::size_t groups) {
 
 // R-KV as its formulas say, in double precision: the whole matrix, tokens in the order of position.
 
-inline double cosine(const Token& a, const Token& b, std::size_t head) {
+inline double cosine(const KeyedToken& a, const KeyedToken& b, std::size_t head) {
   double dot = 0;
   double left = 0;
   double right = 0;
@@ -93,9 +93,9 @@ inline double cosine(const Token& a, const Token& b, std::size_t head) {
   return dot / std::sqrt(left * right);
 }
 
-inline Row naive_redundancy(const std::vector<Token>& tokens, std::size_t head) {
+inline Doubles naive_redundancy(const std::vector<KeyedToken>& tokens, std::size_t head) {
   const std::size_t n = tokens.size();
-  std::vector<Row> matrix(n, Row(n, 0.0));
+  std::vector<Doubles> matrix(n, Doubles(n, 0.0));
   double undecided = 1;
   for (std::size_t i = 0; i < n; ++i) {
     std::size_t last = n;
@@ -107,7 +107,7 @@ inline Row naive_redundancy(const std::vector<Token>& tokens, std::size_t head) 
     if (last != n) matrix[i][last] = 0.0;
   }
   REQUIRE(undecided > 1e-6);  // no rounding decides
-  Row result(n, 0.0);
+  Doubles result(n, 0.0);
   double total = 0;
   for (std::size_t j = 0; j < n; ++j) {
     for (std::size_t i = 0; i < n; ++i) result[j] += matrix[i][j] / double(n);
@@ -119,19 +119,19 @@ inline Row naive_redundancy(const std::vector<Token>& tokens, std::size_t head) 
 }
 
 /// The mean over the heads of a group.
-inline Row naive_redundancy(const std::vector<Token>& tokens, std::size_t groups,
-                            std::size_t group) {
+inline Doubles naive_redundancy(const std::vector<KeyedToken>& tokens, std::size_t groups,
+                                std::size_t group) {
   const std::size_t each = heads / groups;
-  Row result(tokens.size(), 0.0);
+  Doubles result(tokens.size(), 0.0);
   for (std::size_t head = group * each; head < (group + 1) * each; ++head) {
-    const Row own = naive_redundancy(tokens, head);
+    const Doubles own = naive_redundancy(tokens, head);
     for (std::size_t i = 0; i < own.size(); ++i) result[i] += own[i] / double(each);
   }
   return result;
 }
 
-inline Row max_pooled(const Row& row) {
-  Row result = row;
+inline Doubles max_pooled(const Doubles& row) {
+  Doubles result = row;
   for (std::size_t i = 0; i < row.size(); ++i) {
     for (std::size_t j = 0; j < row.size(); ++j) {
       const std::size_t apart = i < j ? j - i : i - j;
@@ -143,15 +143,15 @@ inline Row max_pooled(const Row& row) {
 
 inline std::size_t others_of(std::size_t tokens) { return tokens - std::min(tokens, recent); }
 
-inline double largest(const Row& row) { return *std::max_element(row.begin(), row.end()); }
+inline double largest(const Doubles& row) { return *std::max_element(row.begin(), row.end()); }
 
 /// Z of all tokens but the recent ones, raised by (1 - lambda) max R; mass: that of the window.
-inline Row naive_scores(const Row& mass, const Row& redundancy) {
-  Row past(mass.begin(), mass.begin() + static_cast<std::ptrdiff_t>(others_of(mass.size())));
+inline Doubles naive_scores(const Doubles& mass, const Doubles& redundancy) {
+  Doubles past(mass.begin(), mass.begin() + static_cast<std::ptrdiff_t>(others_of(mass.size())));
   double sum = 0;
   for (const double value : past) sum += value;
   for (double& value : past) value /= sum;
-  Row scores = max_pooled(past);
+  Doubles scores = max_pooled(past);
   for (std::size_t i = 0; i < scores.size(); ++i) {
     scores[i] = lambda * scores[i] + (1 - lambda) * (largest(redundancy) - redundancy[i]);
   }
@@ -160,22 +160,22 @@ inline Row naive_scores(const Row& mass, const Row& redundancy) {
 
 /// The mass of the last queries, one row of tokens a query.
 struct Window {
-  std::vector<Row> rows;
+  std::vector<Doubles> rows;
 
   void add(const std::vector<float>& mass) {
-    for (Row& row : rows) row.resize(mass.size(), 0.0);
+    for (Doubles& row : rows) row.resize(mass.size(), 0.0);
     rows.emplace_back(mass.begin(), mass.end());
     if (rows.size() > window) rows.erase(rows.begin());
   }
   void keep(std::span<const lethe::Slot> kept) {
-    for (Row& row : rows) {
+    for (Doubles& row : rows) {
       for (std::size_t i = 0; i < kept.size(); ++i) row[i] = row[kept[i]];
       row.resize(kept.size());
     }
   }
-  [[nodiscard]] Row sums() const {
-    Row result(rows.back().size(), 0.0);
-    for (const Row& row : rows) {
+  [[nodiscard]] Doubles sums() const {
+    Doubles result(rows.back().size(), 0.0);
+    for (const Doubles& row : rows) {
       for (std::size_t i = 0; i < row.size(); ++i) result[i] += row[i];
     }
     return result;
@@ -195,7 +195,7 @@ inline void observe(Redundant& scorer, const std::vector<float>& mass) {
   scorer.advance(1);
 }
 
-inline void require_close(const std::vector<float>& found, const Row& expected, double error) {
+inline void require_close(const std::vector<float>& found, const Doubles& expected, double error) {
   for (std::size_t i = 0; i < expected.size(); ++i) {
     REQUIRE_THAT(double(found[i]), WithinAbs(expected[i], error));
   }
