@@ -181,10 +181,10 @@ TEST_CASE("once constructed, a queue, a coalescer and a copier allocate nothing"
     const auto id = queue.start({.copies = coalescer.copies(std::span<const Move>(moves), array),
                                  .staging = static_cast<lethe::layerkv::Staging>(round % 3)});
     if (id && round % 7 == 6) queue.cancel(*id);
-    go_on();
+    // Two transfers at once would write the same bytes from two threads.
+    while (queue.live() != 0) go_on();
     ++round;
   }
-  while (queue.live() != 0) go_on();
   const std::size_t after = allocations;
   CHECK(after == before);
   CHECK(target == source);
