@@ -35,16 +35,22 @@ inline Bytes noise(Random& random, std::size_t count) {
 
 /// Plans of unequal lengths for every (layer, slot, head), and the batch's rows.
 struct Plans {
-  Plans(Random& random, std::uint32_t heads_) : heads(heads_) {
+  /// equal: the heads of a (layer, slot) hold and keep equally many tokens.
+  Plans(Random& random, std::uint32_t heads_, bool equal_ = false) : heads(heads_), equal(equal_) {
     const std::size_t count = std::size_t{layers} * slots * heads;
     kept.assign(count * capacity, poison);
-    lengths.assign(count, poison);
+    lengths.assign(equal ? count / heads : count, poison);
     for (std::size_t plan = 0; plan < count; ++plan) {
-      tokens.push_back(static_cast<std::uint32_t>(random.between(1, capacity)));
+      const bool follows = equal && plan % heads != 0;
+      tokens.push_back(follows ? tokens.back()
+                               : static_cast<std::uint32_t>(random.between(1, capacity)));
       const std::size_t percent = random.below(101);
       Numbers slots_kept;
       for (Slot slot = 0; slot < tokens.back(); ++slot) {
-        if (random.chance(percent)) slots_kept.push_back(slot);
+        // The last slots are taken where the count would not be reached without them.
+        const std::size_t left = follows ? counts.back() - slots_kept.size() : capacity;
+        const bool needed = follows && left >= tokens.back() - slot;
+        if (left != 0 && (needed || random.chance(percent))) slots_kept.push_back(slot);
       }
       std::copy(slots_kept.begin(), slots_kept.end(),
                 kept.begin() + static_cast<std::ptrdiff_t>(plan * capacity));
@@ -59,6 +65,7 @@ struct Plans {
             .first_moves = records.data() + 2,
             .stride = 3,
             .lengths = lengths.data(),
+            .equal_counts = equal,
             .layers = layers,
             .slots = slots,
             .heads = heads,
@@ -74,6 +81,7 @@ struct Plans {
   }
 
   std::uint32_t heads;
+  bool equal;
   Numbers kept, counts, first_moves, tokens, lengths;
   /// Count and first move of each plan as members of a record of three numbers.
   Numbers records;
@@ -151,7 +159,8 @@ struct Tables {
       std::uint32_t next = 1;
       for (std::size_t slot = 0; slot < slots; ++slot) {
         const std::size_t number = layer * slots + slot;
-        const std::uint32_t used = (plans.tokens[number] + block_tokens - 1) / block_tokens;
+        const std::uint32_t used =
+            (plans.tokens[number * plans.heads] + block_tokens - 1) / block_tokens;
         tables[number * most_blocks] = 0;
         for (std::uint32_t entry = 1; entry < used; ++entry) {
           tables[number * most_blocks + entry] = next++;
@@ -201,14 +210,16 @@ inline PageArray page_array(Bytes& memory, std::uint32_t row_bytes, std::uint32_
           .layer_stride = block_stride * Tables::pool_blocks};
 }
 
-/// Keys and values in blocks, positions in plain memory, compacted together.
+/// Keys and values in blocks, positions in plain memory, compacted together; plan_heads: 1, or 2
+/// for plans of equal counts.
 struct Paged {
-  Paged(Random& random, bool hand_in) : plans(random, 1), tables(plans, hand_in) {
+  Paged(Random& random, bool hand_in, std::uint32_t plan_heads = 1)
+      : plans(random, plan_heads, plan_heads != 1), tables(plans, hand_in) {
     compaction = {
         .plans = plans.view(), .strip_count = 1, .page_count = 2, .batch = {batch.data(), 4}};
     compaction.pages[0] = page_array(keys, 16, 2);
     compaction.pages[1] = page_array(values, 3, 2);
-    compaction.strips[0] = strip_array(positions, 4, 1, true);
+    compaction.strips[0] = strip_array(positions, 4, plan_heads, true);
     tables.place_in(compaction);
     for (Bytes* memory : {&keys, &values, &positions}) {
       const Bytes filled = noise(random, memory->size());

@@ -59,9 +59,9 @@ void check_rows(const PageArray& array, const Bytes& before, const Bytes& after,
                 std::size_t number) {
   const std::size_t layer = number / slots;
   const bool moved = in_batch(number % slots) && tables.begins[number] != refused_pages;
-  const EvictionPlan plan = plans.plan(number);
-  const std::size_t count = moved ? plan.kept.size() : plan.tokens;
   for (std::size_t head = 0; head < array.heads; ++head) {
+    const EvictionPlan plan = plans.plan(plans.number(layer, number % slots, head));
+    const std::size_t count = moved ? plan.kept.size() : plan.tokens;
     for (std::size_t i = 0; i < count; ++i) {
       const auto old = static_cast<std::ptrdiff_t>(place_of(
           array, layer, old_tables.data() + number * most_blocks, head, moved ? plan.kept[i] : i));
@@ -74,16 +74,19 @@ void check_rows(const PageArray& array, const Bytes& before, const Bytes& after,
 }
 
 void check_positions(const Paged& paged, const Bytes& before, std::size_t number, bool moved) {
-  Bytes strip = before;
-  std::byte* rows = strip.data() + number * capacity * 4;
-  if (moved) lethe::compact_bytes(rows, 4, 4, paged.plans.plan(number));
-  const auto first = static_cast<std::ptrdiff_t>(number * capacity * 4);
-  REQUIRE(std::equal(rows, rows + capacity * 4, paged.positions.begin() + first));
+  const std::size_t heads = paged.plans.heads;
+  for (std::size_t plan = number * heads; plan < (number + 1) * heads; ++plan) {
+    Bytes strip = before;
+    std::byte* rows = strip.data() + plan * capacity * 4;
+    if (moved) lethe::compact_bytes(rows, 4, 4, paged.plans.plan(plan));
+    const auto first = static_cast<std::ptrdiff_t>(plan * capacity * 4);
+    REQUIRE(std::equal(rows, rows + capacity * 4, paged.positions.begin() + first));
+  }
 }
 
 /// Returns how many sequences were left alone.
-std::size_t check_paged(Random& random, bool hand_in) {
-  Paged paged(random, hand_in);
+std::size_t check_paged(Random& random, bool hand_in, std::uint32_t plan_heads = 1) {
+  Paged paged(random, hand_in, plan_heads);
   const Tables& tables = paged.tables;
   const Bytes old_keys = paged.keys, old_values = paged.values, old_positions = paged.positions;
   const Numbers old_tables = tables.tables, old_entries = tables.entries;
@@ -93,7 +96,7 @@ std::size_t check_paged(Random& random, bool hand_in) {
   for (std::size_t number = 0; number < tables.entries.size(); ++number) {
     const bool refused = in_batch(number % slots) && tables.begins[number] == refused_pages;
     const bool moved = in_batch(number % slots) && !refused;
-    const std::uint32_t count = paged.plans.counts[number];
+    const std::uint32_t count = paged.plans.counts[number * paged.plans.heads];
     refusals += refused;
     check_rows(paged.compaction.pages[0], old_keys, paged.keys, old_tables, tables, paged.plans,
                number);
@@ -122,6 +125,14 @@ TEST_CASE("a plan for each head") {
 TEST_CASE("paged keys and values, a shared first block, and positions beside them") {
   Random random(3);
   for (int turn = 0; turn < 40; ++turn) CHECK(check_paged(random, true) == 0);
+}
+
+TEST_CASE("paged heads that keep other tokens, equally many, have one table") {
+  Random random(6);
+  for (int turn = 0; turn < 40; ++turn) CHECK(check_paged(random, true, 2) == 0);
+  std::size_t refusals = 0;
+  for (int turn = 0; turn < 20; ++turn) refusals += check_paged(random, false, 2);
+  CHECK(refusals > 20);
 }
 
 TEST_CASE("without fresh blocks sequences that would write a shared one are left alone") {

@@ -93,7 +93,7 @@ TEST_CASE("paged rows, tables and lists of blocks are those of the host") {
   if (!naive::has_device()) return;
   Random random(2);
   for (int turn = 0; turn < 60; ++turn) {
-    Paged given(random, turn % 2 == 0);
+    Paged given(random, turn % 2 == 0, turn % 5 < 2 ? 2 : 1);
     Mirror mirror;
     add(mirror, given.plans);
     add(mirror, given.tables);

@@ -62,6 +62,17 @@ struct CompactPlace {
   return rows;
 }
 
+/// The first slot of a layer whose row changes in any of the heads.
+[[nodiscard]] LETHE_BLOCK_CODE inline std::uint32_t first_move_in(const DevicePlans& plans,
+                                                                  std::size_t number) {
+  std::uint32_t first = ~std::uint32_t{0};
+  for (std::size_t plan = number * plans.heads; plan < (number + 1) * plans.heads; ++plan) {
+    const std::uint32_t own = plans.first_moves[plan * plans.stride];
+    first = own < first ? own : first;
+  }
+  return first;
+}
+
 [[nodiscard]] LETHE_BLOCK_CODE inline PageTask page_task(const Compaction& compaction,
                                                          const CompactPlace& place) {
   const DeviceTables& tables = compaction.tables;
@@ -70,8 +81,8 @@ struct CompactPlace {
   task.table = tables.tables + number * tables.capacity;
   task.entries = tables.entries[number];
   task.block_tokens = tables.block_tokens;
-  task.count = compaction.plans.counts[number * compaction.plans.stride];
-  task.first_move = compaction.plans.first_moves[number * compaction.plans.stride];
+  task.count = compaction.plans.counts[number * compaction.plans.heads * compaction.plans.stride];
+  task.first_move = first_move_in(compaction.plans, number);
   if (tables.owners != nullptr) task.owners = tables.owners + place.layer * tables.owners_stride;
   if (tables.fresh != nullptr) {
     task.fresh = tables.fresh + number * tables.fresh_capacity;
@@ -123,10 +134,11 @@ LETHE_BLOCK_CODE void compact_block(const Block& block, const Compaction& compac
   if (strip != 0 || plans.lengths == nullptr) return;
   const std::size_t first = place.table_of(plans);
   if (compaction.page_count != 0 && compaction.tables.begins[first] == refused_pages) return;
+  const std::uint32_t lengths = plans.equal_counts ? 1 : plans.heads;
   block.lanes([&](unsigned lane) {
-    for (std::uint32_t head = lane; head < plans.heads; head += Block::threads) {
-      const std::size_t plan = first * plans.heads + head;
-      plans.lengths[plan] = plans.counts[plan * plans.stride];
+    for (std::uint32_t head = lane; head < lengths; head += Block::threads) {
+      plans.lengths[first * lengths + head] =
+          plans.counts[(first * plans.heads + head) * plans.stride];
     }
   });
 }

@@ -48,6 +48,9 @@ struct DevicePlans {
   std::uint32_t stride = 1;
   /// Tokens of each afterwards, if not null: written where the plan was carried out.
   std::uint32_t* lengths = nullptr;
+  /// The heads of a layer keep equally many tokens: a block table may serve them all, and lengths
+  /// has one number for each (layer, state slot).
+  bool equal_counts = false;
   std::uint32_t layers = 1;
   std::uint32_t slots = 1;
   /// 1: one plan for all heads. Else every array has so many heads.
@@ -134,7 +137,9 @@ template <class Array>
 
 [[nodiscard]] inline const char* fault_of_tables(const DeviceTables& tables,
                                                  const DevicePlans& plans) {
-  if (plans.heads != 1) return "heads: a table serves all heads, so give one plan for all";
+  if (plans.heads != 1 && !plans.equal_counts) {
+    return "heads: a table serves all heads, so give one plan for all, or plans of equal_counts";
+  }
   if (tables.tables == nullptr || tables.entries == nullptr) return "tables: give the block tables";
   if (tables.workspace == nullptr) return "workspace: give as much as the tables take";
   if (tables.workspace == tables.tables) return "workspace: give memory of its own";
