@@ -57,14 +57,24 @@ struct LayerJob {
   return tokens < job.protected_tokens || retention.recent_share < 1.0f;
 }
 
-/// Divides by the sum, so that layers of different scale weigh the same. A sum of zero adds
-/// nothing.
+/// What a layer's scores are multiplied by, so that layers of different scale weigh the same. A sum
+/// of zero adds nothing.
+[[nodiscard]] LETHE_HOST_DEVICE LETHE_EXACT inline double share_factor(double sum) {
+  LETHE_EXACT_BODY
+  return sum > 0 ? 1.0 / sum : 0.0;
+}
+
+/// `sum` and a score's share.
+[[nodiscard]] LETHE_HOST_DEVICE LETHE_EXACT inline float with_share(float sum, float score,
+                                                                    double factor) {
+  LETHE_EXACT_BODY
+  return sum + static_cast<float>(static_cast<double>(score) * factor);
+}
+
 LETHE_EXACT inline void add_share(std::span<float> out, std::span<const float> scores, double sum) {
   LETHE_EXACT_BODY
-  const double factor = sum > 0 ? 1.0 / sum : 0.0;
-  for (std::size_t i = 0; i < scores.size(); ++i) {
-    out[i] = out[i] + static_cast<float>(static_cast<double>(scores[i]) * factor);
-  }
+  const double factor = share_factor(sum);
+  for (std::size_t i = 0; i < scores.size(); ++i) out[i] = with_share(out[i], scores[i], factor);
 }
 
 /// The share of the score that goes when only `kept` stays.

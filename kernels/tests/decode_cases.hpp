@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -30,17 +31,28 @@ inline constexpr std::uint32_t decode_capacity = 160;
 inline constexpr std::size_t decode_heads = 6;
 
 inline constexpr lethe::Retention retention{.first_tokens = 4, .recent_ratio = 0.2f};
-using Cache = naive::TokenCache<naive::plain>;
+using Cache = naive::TokenCache<naive::with_heads>;
+
+/// What a decode's score rows are, and what shares a kept set.
+struct DecodeScope {
+  std::uint32_t groups = 1;
+  lethe::Scope scope = lethe::Scope::layer;
+  /// Masses of few bits: with decay 1 no sum of them is rounded.
+  bool exact = false;
+
+  [[nodiscard]] std::uint32_t sets() const { return scope == lethe::Scope::head ? groups : 1; }
+};
 
 /// Decayed mass and a breakpoint: a policy as the host's pruner has it, and as a round is told.
 struct DecayedMass {
   using Pruner = lethe::Pruner<lethe::Rasr, lethe::SegmentBreakpoint>;
 
   [[nodiscard]] Pruner pruner() const {
-    return {{.layers = layers, .capacity = decode_capacity},
-            {.retention = retention, .first_threshold = 64},
-            {.decay = decay},
-            {.sparsity_ratio = 30.0f}};
+    return {
+        {.layers = layers, .capacity = decode_capacity, .groups = kept.groups, .scope = kept.scope},
+        {.retention = retention, .first_threshold = 64},
+        {.decay = decay},
+        {.sparsity_ratio = 30.0f}};
   }
   [[nodiscard]] lethe::gpu::PlanSettings settings() const {
     return {.policy = {.retention = retention, .first_threshold = 64},
@@ -48,6 +60,7 @@ struct DecayedMass {
   }
 
   float decay = 0.98f;
+  DecodeScope kept{};
 };
 
 /// Decayed mass, a share of which is to stay, and at most a fifth of which is to be lost.
@@ -86,14 +99,23 @@ struct NamedPolicy {
   float decay = 1.0f;
 };
 
+/// What a policy keeps; but for decayed mass, one set of a layer.
+template <class Policy>
+DecodeScope kept_by(const Policy& policy) {
+  if constexpr (std::is_same_v<Policy, DecayedMass>) return policy.kept;
+  return {};
+}
+
 /// One sequence as the host library decodes it.
 template <class Policy>
 struct Sequence {
   explicit Sequence(const Policy& policy)
-      : pruner(policy.pruner()), weights({.decay = policy.decay}) {}
+      : pruner(policy.pruner()),
+        cache(layers, kept_by(policy).sets()),
+        weights({.decay = policy.decay}) {}
 
   typename Policy::Pruner pruner;
-  Cache cache{layers, 1};
+  Cache cache;
   lethe::gpu::RasrWeights weights;
   std::uint32_t next = 0;
 };
@@ -119,11 +141,13 @@ Element stored(float value) {
 
 template <class Element>
 Attention<Element> random_attention(Samples& samples, std::size_t rows, std::size_t queries,
-                                    bool logits) {
+                                    bool logits, bool exact = false) {
   Attention<Element> made{.data = {}, .lse = {}, .rows = rows, .queries = queries};
   for (std::size_t i = 0; i < rows * decode_heads * queries * decode_capacity; ++i) {
-    const float u = samples.uniform();
+    const float random = samples.uniform();
+    const float u = exact ? std::floor(random * 8.0f) * 0.125f : random;
     made.data.push_back(stored<Element>(logits ? samples.between(-9.0f, 4.0f) : u * u * u * 0.1f));
+    if (exact) made.data.back() = stored<Element>(u * u * u);
   }
   for (std::size_t i = 0; i < rows * decode_heads * queries; ++i) {
     made.lse.push_back(samples.between(3.0f, 8.0f));
@@ -185,10 +209,7 @@ template <class Observation, class Runner, class Policy = DecayedMass>
 class Decode {
  public:
   Decode(std::uint64_t seed, Observation kind, const Policy& policy)
-      : samples_(seed),
-        kind_(kind),
-        policy_(policy),
-        runner_(lethe::gpu::shape_for(policy.settings(), layers, slots, decode_capacity), seed) {
+      : samples_(seed), kind_(kind), policy_(policy), runner_(shape_of(policy), seed) {
     sequences_.resize(slots);
     start({0, 1, 2, 3});
   }
@@ -211,6 +232,14 @@ class Decode {
   using Decoded = Sequence<Policy>;
   using Element = std::remove_cv_t<std::remove_pointer_t<decltype(Observation{}.data)>>;
   static constexpr std::uint32_t slots = 4;
+
+  static lethe::gpu::StateShape shape_of(const Policy& policy) {
+    lethe::gpu::StateShape shape =
+        lethe::gpu::shape_for(policy.settings(), layers, slots, decode_capacity);
+    shape.groups = kept_by(policy).groups;
+    shape.scope = kept_by(policy).scope;
+    return shape;
+  }
 
   void start(const Rows& batch) {
     const std::size_t threshold = policy_.settings().policy.first_threshold;
@@ -280,7 +309,8 @@ class Decode {
                const std::vector<QueryWeight>& weights) {
     if (!lethe::gpu::shape_for(policy_.settings(), 1, 1, 1).scores) return;
     constexpr bool logits = std::is_same_v<Observation, lethe::Logits<Element>>;
-    const auto seen = random_attention<Element>(samples_, batch.size(), tokens, logits);
+    const auto seen =
+        random_attention<Element>(samples_, batch.size(), tokens, logits, kept_by(policy_).exact);
     runner_.observe(batch, layer, weights, seen,
                     lethe::gpu::BatchObservation<Observation>{of_row(seen, 0, kind_)});
     for (std::size_t row = 0; row < batch.size(); ++row) {
@@ -290,22 +320,49 @@ class Decode {
   }
 
   std::string difference(const HostState& state, std::uint32_t slot) {
-    auto& pruner = sequences_[slot]->pruner;
     for (std::uint32_t layer = 0; layer < layers; ++layer) {
-      const std::span<const float> host = pruner.scores(layer);
-      const std::vector<float> device = scores_in(state, policy_.settings().score, layer, slot);
-      if (host.size() != device.size()) return "length";
-      const std::span<const lethe::Position> positions = pruner.positions(layer);
-      const std::span<lethe::Position> on_device = state.positions(layer, slot);
-      if (!std::equal(positions.begin(), positions.end(), on_device.begin())) return "positions";
-      for (std::size_t i = 0; i < host.size(); ++i) {
-        const auto bits = [](float value) { return std::bit_cast<std::uint32_t>(value); };
-        if (bits(host[i]) != bits(device[i])) return "score of slot " + std::to_string(i);
-      }
       const std::size_t number = state.state.number(layer, slot);
-      if (state.state.cadences[number].threshold != pruner.threshold(layer)) return "threshold";
+      if (state.state.cadences[number].threshold != sequences_[slot]->pruner.threshold(layer)) {
+        return "threshold";
+      }
+      for (std::uint32_t set = 0; set < state.state.shape.sets(); ++set) {
+        const std::string fault = difference(state, layer, slot, set);
+        if (!fault.empty()) return fault;
+      }
     }
     return {};
+  }
+
+  std::string difference(const HostState& state, std::uint32_t layer, std::uint32_t slot,
+                         std::uint32_t set) {
+    auto& pruner = sequences_[slot]->pruner;
+    const std::span<const float> host = pruner.scores(layer, set);
+    const std::vector<float> device =
+        planned_scores(policy_.settings().score, state, layer, slot, set);
+    if (host.size() != device.size()) return "length";
+    const std::span<const lethe::Position> positions = pruner.positions(layer, set);
+    const std::span<lethe::Position> on_device = state.positions(layer, slot, set);
+    if (!std::equal(positions.begin(), positions.end(), on_device.begin())) return "positions";
+    for (std::size_t i = 0; i < host.size(); ++i) {
+      const auto bits = [](float value) { return std::bit_cast<std::uint32_t>(value); };
+      if (bits(host[i]) != bits(device[i])) return "score of slot " + std::to_string(i);
+    }
+    return {};
+  }
+
+  /// Those of a set: one group's, or the sum of the layer's groups.
+  static std::vector<float> planned_scores(const lethe::gpu::ScoreSettings& score,
+                                           const HostState& state, std::uint32_t layer,
+                                           std::uint32_t slot, std::uint32_t set) {
+    if (state.state.shape.groups == 1) return scores_in(state, score, layer, slot);
+    const std::span<const float> first = state.scores(layer, slot, set);
+    std::vector<float> scores(first.begin(), first.end());
+    if (state.state.shape.sets() != 1) return scores;
+    for (std::uint32_t group = 1; group < state.state.shape.groups; ++group) {
+      const std::span<const float> own = state.scores(layer, slot, group);
+      for (std::size_t i = 0; i < scores.size(); ++i) scores[i] += own[i];
+    }
+    return scores;
   }
 
   Samples samples_;

@@ -35,14 +35,15 @@ class HostState {
     static_cast<void>(lethe::gpu::place_plans(shape, plan_memory_.get(), bytes, plans));
   }
 
-  [[nodiscard]] std::span<float> scores(std::uint32_t layer, std::uint32_t slot) const {
+  [[nodiscard]] std::span<float> scores(std::uint32_t layer, std::uint32_t slot,
+                                        std::uint32_t group = 0) const {
     const std::size_t number = state.number(layer, slot);
-    return {state.scores + number * state.shape.capacity, state.lengths[number]};
+    return {state.score_row(number, group), state.lengths[number]};
   }
-  [[nodiscard]] std::span<lethe::Position> positions(std::uint32_t layer,
-                                                     std::uint32_t slot) const {
+  [[nodiscard]] std::span<lethe::Position> positions(std::uint32_t layer, std::uint32_t slot,
+                                                     std::uint32_t set = 0) const {
     const std::size_t number = state.number(layer, slot);
-    return {state.positions + number * state.shape.capacity, state.lengths[number]};
+    return {state.position_row(number, set), state.lengths[number]};
   }
 
   /// Where the state lies.

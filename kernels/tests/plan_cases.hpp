@@ -244,6 +244,13 @@ class HostRound {
         kept_(settings_.capacity + 1) {}
 
   [[nodiscard]] Planned run() {
+    const bool examined = examine_due();
+    if (job_.outcome != lethe::Outcome::pruned) return result(examined, {});
+    return result(true, select());
+  }
+
+  /// Whether the layer is examined.
+  bool examine_due() {
     const std::size_t tokens = given_.scores.size();
     const std::size_t bound = settings_.capacity;
     job_.before = tokens;
@@ -255,13 +262,23 @@ class HostRound {
     const bool due = settings_.policy.first_threshold != 0 && tokens >= given_.cadence.threshold &&
                      given_.cadence.since_round >= settings_.round_interval;
     job_.outcome = lethe::Outcome::nothing_to_drop;
-    if (!job_.forced && !due) return result(false, {});
+    if (!job_.forced && !due) return false;
     job_.summary = lethe::summarise(given_.scores);
     job_.outcome = lethe::Outcome::non_finite;
-    if (!job_.summary.finite) return result(true, {});
+    if (!job_.summary.finite) return true;
     job_.outcome = lethe::Outcome::pruned;
     examine();
-    if (job_.outcome != lethe::Outcome::pruned) return result(true, {});
+    return true;
+  }
+
+  [[nodiscard]] const lethe::detail::LayerJob& job() const { return job_; }
+
+  /// The plan of a layer that does as its neediest head, `job`, says (round/examine.hpp, move.hpp).
+  [[nodiscard]] Planned run_as(const lethe::detail::LayerJob& job, bool examined) {
+    job_.outcome = job.outcome;
+    if (job.outcome != lethe::Outcome::pruned) return result(examined, {});
+    job_.tokens = job.tokens;
+    protect(job.tokens);
     return result(true, select());
   }
 
@@ -340,8 +357,8 @@ class HostRound {
     if (!examined) return planned;
     planned.plan.cadence.since_round = 0;
     planned.plan.summary = job_.summary;
-    if (!job_.summary.finite) return planned;
-    if (reads_mass()) planned.plan.sparsity = lethe::hoyer_sparsity(job_.summary);
+    if (job_.summary.finite && reads_mass())
+      planned.plan.sparsity = lethe::hoyer_sparsity(job_.summary);
     planned.plan.protected_tokens = static_cast<std::uint32_t>(job_.protected_tokens);
     planned.plan.breakpoint = static_cast<std::uint32_t>(job_.budget.breakpoint);
     if (job_.outcome == lethe::Outcome::spread_out && tokens >= given_.cadence.threshold) {
@@ -363,6 +380,25 @@ class HostRound {
   std::vector<lethe::Slot> kept_;
   lethe::detail::LayerJob job_{};
 };
+
+/// What the host library does with the heads of one layer (Examination::examine_layer).
+inline std::vector<Planned> plan_heads(const std::vector<PlanCase>& heads) {
+  std::vector<HostRound> rounds;
+  rounds.reserve(heads.size());
+  lethe::detail::LayerJob neediest;
+  bool examined = false;
+  for (const PlanCase& head : heads) {
+    HostRound& own = rounds.emplace_back(head);
+    const bool first = &head == &heads.front();
+    examined = own.examine_due();
+    if (!first && !lethe::detail::is_movable(neediest)) continue;
+    const bool needier = lethe::detail::kept_by(own.job()) > lethe::detail::kept_by(neediest);
+    if (first || needier || !lethe::detail::is_movable(own.job())) neediest = own.job();
+  }
+  std::vector<Planned> planned;
+  for (HostRound& own : rounds) planned.push_back(own.run_as(neediest, examined));
+  return planned;
+}
 
 /// The first field in which two plans differ; null when they are the same, bit for bit.
 inline const char* difference(const Planned& a, const Planned& b) {

@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(Threads)
     observe_kernel(const __grid_constant__ ObservedLayer layer,
                    const __grid_constant__ BatchObservation<Observation> seen) {
   __shared__ typename DeviceBlock<Threads>::Storage storage;
-  observe_block(DeviceBlock<Threads>(storage), layer, seen, blockIdx.x, blockIdx.y);
+  observe_block(DeviceBlock<Threads>(storage), layer, seen, blockIdx.x, blockIdx.y, blockIdx.z);
 }
 
 template <unsigned Threads>
@@ -79,8 +79,8 @@ template <class Observation>
   constexpr unsigned threads = detail::observe_threads;
   const unsigned tiles = (layer.state.shape.capacity + threads - 1) / threads;
   return detail::launch_blocks("observe_kernel", detail::observe_kernel<threads, Observation>,
-                               dim3(tiles, layer.batch.rows), threads, stream, layer,
-                               detail::packed(seen));
+                               dim3(tiles, layer.batch.rows, layer.state.shape.groups), threads,
+                               stream, layer, detail::packed(seen));
 }
 
 }  // namespace lethe::gpu

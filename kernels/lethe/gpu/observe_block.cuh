@@ -14,9 +14,10 @@
 namespace lethe::gpu {
 
 /// The attention of a whole batch in one layer: that of row r is the host library's observation
-/// `first` with r x row_stride elements added to its data, and r x lse_row_stride to its lse.
-/// Strides of `first` that are 0 mean densely packed; its first_query, first_group and group_count
-/// stay 0. Its columns are the most that a row covers: each row's own length counts.
+/// `first` with r x row_stride elements added to its data, and r x lse_row_stride to its lse. Its
+/// heads are those of all the state's groups. Strides of `first` that are 0 mean densely packed;
+/// its first_query, first_group and group_count stay 0. Its columns are the most that a row covers:
+/// each row's own length counts.
 template <class Observation>
 struct BatchObservation {
   Observation first{};
@@ -42,18 +43,24 @@ namespace detail {
   return score + LETHE_PRODUCT(mass, weight);
 }
 
-/// One query's mass in one token: its heads one after another, as on the host. Another order would
-/// be another sum: a kernel that shares heads out must add them in this order.
+/// The heads of one group.
+struct GroupHeads {
+  std::size_t first = 0;
+  std::size_t end = 0;
+};
+
+/// One query's mass in one token: a group's heads one after another, as on the host. Another order
+/// would be another sum: a kernel that shares heads out must add them in this order.
 template <class Element>
 [[nodiscard]] LETHE_BLOCK_CODE LETHE_EXACT float mass_of(
     const BatchObservation<Probabilities<Element>>& seen, std::uint32_t row, std::uint32_t query,
-    std::uint32_t token) {
+    std::uint32_t token, const GroupHeads& heads) {
   LETHE_EXACT_BODY
   const Probabilities<Element>& first = seen.first;
   const Element* data =
       first.data + row * seen.row_stride + query * first.query_stride + token * first.column_stride;
   float mass = 0.0f;
-  for (std::size_t head = 0; head < first.heads; ++head) {
+  for (std::size_t head = heads.first; head < heads.end; ++head) {
     mass = mass + to_float(data[head * first.head_stride]);
   }
   return mass;
@@ -74,14 +81,14 @@ template <class Element>
 template <class Element>
 [[nodiscard]] LETHE_BLOCK_CODE LETHE_EXACT float mass_of(
     const BatchObservation<Logits<Element>>& seen, std::uint32_t row, std::uint32_t query,
-    std::uint32_t token) {
+    std::uint32_t token, const GroupHeads& heads) {
   LETHE_EXACT_BODY
   const Logits<Element>& first = seen.first;
   const Element* data =
       first.data + row * seen.row_stride + query * first.query_stride + token * first.column_stride;
   const float* lse = first.lse + row * seen.lse_row_stride + query * first.lse_query_stride;
   float mass = 0.0f;
-  for (std::size_t head = 0; head < first.heads; ++head) {
+  for (std::size_t head = heads.first; head < heads.end; ++head) {
     const float logit =
         scaled_logit(to_float(data[head * first.head_stride]), first.scale, first.softcap);
     const float base = first.base == LogBase::two ? LETHE_PRODUCT(lse[head * first.lse_head_stride],
@@ -95,18 +102,20 @@ template <class Element>
 }  // namespace detail
 
 /// Where an attention kernel of the engine's own puts a token's mass: made once a block for one
-/// (layer, row of the batch), and called once for each token and query, queries ascending, by the
-/// thread that has summed the token's heads in their order. Only for a query that attended to the
-/// token; a factor other than 1 wants query 0 of every token, and a window (StateShape::window)
-/// every token below limit(query), with 0 where the query did not attend, and no weights.
+/// (layer, row of the batch, group), and called once for each token and query, queries ascending,
+/// by the thread that has summed the token's heads of the group in their order. Only for a query
+/// that attended to the token; a factor other than 1 wants query 0 of every token, and a window
+/// (StateShape::window) every token below limit(query), with 0 where the query did not attend, and
+/// no weights.
 class MassSink {
  public:
   /// queries: those of the step, of each row.
-  LETHE_BLOCK_CODE MassSink(const ObservedLayer& seen, std::uint32_t queries, std::uint32_t row) {
+  LETHE_BLOCK_CODE MassSink(const ObservedLayer& seen, std::uint32_t queries, std::uint32_t row,
+                            std::uint32_t group = 0) {
     std::uint32_t slot = 0;
     if (!detail::slot_of_row(seen.batch, seen.state.shape.slots, row, slot)) return;
     const std::size_t number = seen.state.number(seen.layer, slot);
-    scores_ = seen.state.scores + number * seen.state.shape.capacity;
+    scores_ = seen.state.score_row(number, group);
     tokens_ = seen.state.lengths[number];
     if (seen.weights != nullptr) weights_ = seen.weights + std::size_t{row} * queries;
     queries_ = queries;
@@ -161,36 +170,59 @@ namespace detail {
 template <class Observation>
 LETHE_BLOCK_CODE void observe_in_window(const MassSink& sink,
                                         const BatchObservation<Observation>& seen,
-                                        std::uint32_t row, std::uint32_t token) {
+                                        std::uint32_t row, std::uint32_t token,
+                                        const GroupHeads& heads) {
   const auto queries = static_cast<std::uint32_t>(seen.first.queries);
   for (std::uint32_t query = sink.first_query(); query < queries; ++query) {
     const bool seen_by = token < sink.limit(query) && token < seen.first.columns;
-    sink(token, query, seen_by ? mass_of(seen, row, query, token) : 0.0f);
+    sink(token, query, seen_by ? mass_of(seen, row, query, token, heads) : 0.0f);
   }
 }
 
 }  // namespace detail
 
-/// A block of observe: tokens from tile x Block::threads on, one a lane, of one row of the batch.
+/// A block of observe: tokens from tile x Block::threads on, one a lane, of one group of one row of
+/// the batch.
 template <ThreadBlock Block, class Observation>
 LETHE_BLOCK_CODE void observe_block(const Block& block, const ObservedLayer& layer,
                                     const BatchObservation<Observation>& seen, std::uint32_t tile,
-                                    std::uint32_t row) {
+                                    std::uint32_t row, std::uint32_t group = 0) {
   const auto queries = static_cast<std::uint32_t>(seen.first.queries);
-  const MassSink sink(layer, queries, row);
+  const MassSink sink(layer, queries, row, group);
+  const std::size_t each = seen.first.heads / layer.state.shape.groups;
+  const detail::GroupHeads heads{group * each, (group + 1) * each};
   block.lanes([&](unsigned lane) {
     const std::uint32_t token = tile * Block::threads + lane;
     if (token >= sink.tokens()) return;
-    if (sink.has_window()) return detail::observe_in_window(sink, seen, row, token);
+    if (sink.has_window()) return detail::observe_in_window(sink, seen, row, token, heads);
     float score = sink.scores()[token];
     for (std::uint32_t query = 0; query < queries; ++query) {
       const bool seen_by = token < sink.limit(query) && token < seen.first.columns;
-      score = seen_by ? sink.added(score, query, detail::mass_of(seen, row, query, token))
+      score = seen_by ? sink.added(score, query, detail::mass_of(seen, row, query, token, heads))
                       : sink.rescaled(score, query);
     }
     sink.scores()[token] = score;
   });
 }
+
+namespace detail {
+
+/// The next slots of a layer get tokens of positions from `next` on, in every set, and score 0.
+LETHE_BLOCK_CODE inline void begin_tokens(const State& state, std::size_t number,
+                                          std::uint32_t count, Position next) {
+  const std::uint32_t begin = state.lengths[number];
+  for (std::uint32_t set = 0; set < state.shape.sets(); ++set) {
+    Position* positions = state.position_row(number, set) + begin;
+    for (std::uint32_t i = 0; i < count; ++i) positions[i] = next + i;
+  }
+  for (std::uint32_t group = 0; group < state.shape.groups; ++group) {
+    if (state.scores == nullptr) break;
+    float* scores = state.score_row(number, group) + begin;
+    for (std::uint32_t i = 0; i < count; ++i) scores[i] = 0.0f;
+  }
+}
+
+}  // namespace detail
 
 /// A block of append: the step's tokens take the next slots of every layer of one row, and score 0.
 template <ThreadBlock Block>
@@ -202,13 +234,9 @@ LETHE_BLOCK_CODE void append_block(const Block& block, const State& state, const
   block.lanes([&](unsigned lane) {
     for (std::uint32_t layer = lane; layer < state.shape.layers; layer += Block::threads) {
       const std::size_t number = state.number(layer, slot);
-      const std::size_t begin = number * state.shape.capacity + state.lengths[number];
       const std::uint32_t room = state.shape.capacity - state.lengths[number];
       const std::uint32_t count = tokens < room ? tokens : room;
-      for (std::uint32_t i = 0; i < count; ++i) {
-        state.positions[begin + i] = next + i;
-        if (state.scores != nullptr) state.scores[begin + i] = 0.0f;
-      }
+      detail::begin_tokens(state, number, count, next);
       state.lengths[number] += count;
       state.cadences[number].since_round += count;
     }

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 
 #include "lethe/attention.hpp"
 #include "lethe/gpu/observe_block.cuh"
@@ -51,13 +52,16 @@ template <class Element>
 }
 
 template <class Observation>
-[[nodiscard]] const char* fault_of_observation(const Observation& seen) {
+[[nodiscard]] const char* fault_of_observation(const Observation& seen, std::uint32_t groups) {
   if (seen.data == nullptr) return "data: give the attention's device memory";
   if (seen.heads == 0) return "heads: give at least 1";
   if (seen.queries == 0 || seen.queries > most_rows) return "queries: give 1 to 65535";
   if (seen.columns == 0) return "columns: give the tokens that a row covers";
   if (seen.first_query != 0) return "first_query: give all queries of the step at once";
-  if (seen.first_group != 0 || seen.group_count > 1) return "group_count: all heads are one group";
+  if (seen.heads % groups != 0) return "heads: give as many of each of the state's groups";
+  if (seen.first_group != 0 || (seen.group_count != 0 && seen.group_count != groups)) {
+    return "group_count: give the heads of all groups at once";
+  }
   return fault_of_lse(seen);
 }
 
@@ -74,7 +78,7 @@ template <class Observation>
 [[nodiscard]] Status check(const ObservedLayer& layer, const BatchObservation<Observation>& seen) {
   const Status status = check("observe", layer.state, layer.batch);
   if (!status.ok()) return status;
-  const char* fault = detail::fault_of_observation(seen.first);
+  const char* fault = detail::fault_of_observation(seen.first, layer.state.shape.groups);
   if (layer.layer >= layer.state.shape.layers) fault = "layer: choose one of the state's";
   const bool weighs = layer.state.shape.window == 0;
   if (weighs && layer.weights == nullptr) fault = "weights: give one a row and query";

@@ -108,6 +108,17 @@ struct PlanShared {
   return settings.uniform.budget != 0 ? settings.uniform.budget : limit;
 }
 
+/// The trigger of a layer that has been examined: doubled when a layer that has reached it is left
+/// whole.
+[[nodiscard]] LETHE_BLOCK_CODE inline Cadence next_cadence(const PlanSettings& settings,
+                                                           const Cadence& cadence,
+                                                           std::uint32_t tokens, Outcome outcome) {
+  if (outcome != Outcome::spread_out || tokens < cadence.threshold) return {cadence.threshold, 0};
+  const std::size_t doubled = 2 * std::size_t{cadence.threshold};
+  const std::size_t threshold = doubled < settings.capacity ? doubled : settings.capacity;
+  return {static_cast<std::uint32_t>(threshold), 0};
+}
+
 /// The steps of a plan, in the host's order (lethe/round/examine.hpp, lethe/planner.hpp). Scores: a
 /// row of them, or what stands in its place.
 template <ThreadBlock Block, class Scores>
@@ -126,9 +137,17 @@ class LayerPlanner {
 
   /// Examines a layer that is due. kept: as many entries as tokens.
   LETHE_BLOCK_CODE LayerPlan plan(bool forced, Slot* kept) {
+    LayerPlan plan = examined(forced);
+    plan.cadence = next_cadence(settings_, input_.cadence, tokens_, plan.outcome);
+    if (plan.outcome == Outcome::pruned) select_guarded(plan, kept);
+    return plan;
+  }
+
+  /// The same without its slots and its cadence: how many are to stay.
+  LETHE_BLOCK_CODE LayerPlan examined(bool forced) {
     forced_ = forced;
     LayerPlan plan{.tokens = tokens_, .kept = tokens_, .first_move = tokens_, .examined = true};
-    plan.cadence = {input_.cadence.threshold, 0};
+    plan.cadence = input_.cadence;
     plan.summary = summarise(block_, shared_.summary, scores_, tokens_);
     if (!plan.summary.finite) {
       plan.outcome = Outcome::non_finite;
@@ -137,7 +156,18 @@ class LayerPlanner {
     if (of_mass<Scores>) plan.sparsity = hoyer_sparsity(plan.summary);
     examine(plan);
     plan.protected_tokens = protected_tokens();
-    if (plan.outcome == Outcome::pruned) select_guarded(plan, kept);
+    if (plan.outcome == Outcome::pruned) plan.kept = keep_;
+    return plan;
+  }
+
+  /// Selects the best `count` tokens, where others than this layer's scores have decided how many.
+  LETHE_BLOCK_CODE LayerPlan select_best(std::uint32_t count, Slot* kept) {
+    LayerPlan plan{.tokens = tokens_, .kept = tokens_, .first_move = tokens_};
+    count_prefix();
+    protect(count);
+    keep_ = count;
+    plan.protected_tokens = protected_tokens();
+    select(plan, kept);
     return plan;
   }
 
@@ -171,7 +201,6 @@ class LayerPlanner {
     wanted_ = budget(plan.summary);
     plan.breakpoint = wanted_.breakpoint;
     plan.outcome = settle_tokens();
-    if (wanted_.spread_out) back_off(plan.cadence);
   }
 
   /// As slack_tokens, whose ratio the host has checked.
@@ -179,13 +208,6 @@ class LayerPlanner {
     const double share = static_cast<double>(settings_.slack_ratio) * static_cast<double>(bound);
     const auto tokens = static_cast<std::size_t>(share);
     return tokens < 1 ? 1 : tokens;
-  }
-
-  /// The trigger doubles when a layer that has reached it is left whole.
-  LETHE_BLOCK_CODE void back_off(Cadence& cadence) const {
-    if (forced_ || tokens_ < cadence.threshold) return;
-    const std::size_t doubled = 2 * std::size_t{cadence.threshold};
-    cadence.threshold = static_cast<std::uint32_t>(smaller(doubled, settings_.capacity));
   }
 
   LETHE_BLOCK_CODE void count_prefix() {

@@ -92,6 +92,8 @@ template <class Element>
   if (ring.channels == nullptr) return "ring: give it memory by place_ring";
   if (state.window != 0) return "window: waiting queries become scores; place a state without one";
   if (!state.scores) return "scores: waiting queries become scores; place a state that keeps them";
+  if (state.groups != 1)
+    return "groups: waiting queries are scored into one row a layer, so give 1";
   const bool fits = ring.layers == state.layers && ring.slots == state.slots;
   return fits ? nullptr : "ring: place it for the layers and slots of the state";
 }

@@ -7,6 +7,7 @@
 #include "lethe/gpu/block.cuh"
 #include "lethe/gpu/observe_block.cuh"
 #include "lethe/gpu/plan.cuh"
+#include "lethe/gpu/score_rows.cuh"
 #include "lethe/gpu/state.hpp"
 #include "lethe/gpu/status.hpp"
 #include "lethe/gpu/window_block.cuh"
@@ -19,8 +20,15 @@ struct Round {
   Batch batch{};
   PlanSettings settings{};
   PlanBuffers plans{};
-  /// What was decided, by number, in device memory; null: nobody asks.
+  /// What was decided, by plan number, in device memory; null: nobody asks. With several kept sets
+  /// each tells what its own scores are like, and the layer's outcome and count.
   LayerPlan* decisions = nullptr;
+  /// Scores to plan from in place of the state's: those of gather_scores, summed over ranks. Null:
+  /// the state's.
+  const float* scores = nullptr;
+  /// This rank's first kept set among those of all ranks that agree on counts. Where several sets
+  /// leave a layer whole, the first of them says why, as on the host.
+  std::uint32_t first_set = 0;
 };
 
 namespace detail {
@@ -41,6 +49,15 @@ namespace detail {
   if (window != shape.window) return "window: give the state's shape that of the score, else 0";
   if (score.window.pool % 2 == 0) return "pool: choose an odd number of tokens";
   return nullptr;
+}
+
+/// Sets that agree on a count have it from their decayed mass and their budget alone.
+[[nodiscard]] inline const char* fault_of_scope(const PlanSettings& settings,
+                                                const StateShape& shape) {
+  if (shape.scope == Scope::layer && shape.groups == 1) return nullptr;
+  if (settings.score.rule != ScoreRule::rasr) return "score: with groups or scopes choose rasr";
+  const bool guarded = shape.scope != Scope::layer && settings.max_lost_mass < 1.0f;
+  return guarded ? "max_lost_mass: leave it at 1 where the scope is not layer" : nullptr;
 }
 
 [[nodiscard]] inline const char* fault_of_table(const LayerTable& table) {
@@ -72,7 +89,37 @@ namespace detail {
   if (!slack) return "slack_ratio: choose a share from 0 to below 1";
   const char* fault = fault_of_retention(settings.policy.retention);
   if (fault == nullptr) fault = fault_of_score(settings.score, shape);
+  if (fault == nullptr) fault = fault_of_scope(settings, shape);
   return fault != nullptr ? fault : fault_of_budget(settings);
+}
+
+[[nodiscard]] inline const char* fault_of_plans(const Round& round) {
+  const StateShape& shape = round.state.shape;
+  const PlanBuffers& plans = round.plans;
+  if (plans.kept == nullptr) return "plans: give them memory by place_plans";
+  const bool summed = shape.groups != shape.sets() && round.scores == nullptr;
+  const bool whole = shape.scope == Scope::sequence;
+  if ((summed && plans.sums == nullptr) || (whole && plans.shares == nullptr)) {
+    return "plans: give place_plans the groups and the scope of the state";
+  }
+  const bool fits = round.first_set <= most_sets - shape.sets();
+  return fits ? nullptr : "first_set: all ranks together have at most 2^29 sets";
+}
+
+/// A set as a round finds it, apart from its scores and its layer's trigger.
+[[nodiscard]] LETHE_BLOCK_CODE inline LayerInput input_of(const Round& round,
+                                                          const SetPlace& place) {
+  const State& state = round.state;
+  const std::size_t number = state.number(place.layer, place.slot);
+  return {.positions = state.position_row(number, place.set),
+          .tokens = state.lengths[number],
+          .pinned = state.pinned[place.slot],
+          .layer = place.layer,
+          .layers = state.shape.layers};
+}
+
+[[nodiscard]] LETHE_BLOCK_CODE inline ScoreSource source_of(const Round& round) {
+  return {round.state, round.scores, round.batch.rows, round.plans.sums};
 }
 
 }  // namespace detail
@@ -83,9 +130,7 @@ namespace detail {
   const char* fault = detail::fault_of_state(round.state);
   if (fault == nullptr) fault = detail::fault_of_batch(round.batch, round.state.shape.slots);
   if (fault == nullptr) fault = detail::fault_of_settings(round.settings, round.state.shape);
-  if (fault == nullptr && round.plans.kept == nullptr) {
-    fault = "plans: give them memory by place_plans";
-  }
+  if (fault == nullptr) fault = detail::fault_of_plans(round);
   return fault == nullptr ? Status{} : refused("plan_round", fault);
 }
 
@@ -119,24 +164,23 @@ template <ThreadBlock Block>
 
 }  // namespace detail
 
-/// A block of plan_round: one layer of one row.
+/// A block of plan_round where a layer is one kept set: one layer of one row.
 template <ThreadBlock Block>
 LETHE_BLOCK_CODE void plan_block(const Block& block, detail::PlanShared& shared, const Round& round,
                                  std::uint32_t layer, std::uint32_t row) {
-  std::uint32_t slot = 0;
+  detail::SetPlace place{layer, row};
   const State& state = round.state;
-  if (!detail::slot_of_row(round.batch, state.shape.slots, row, slot)) return;
-  const std::size_t number = state.number(layer, slot);
-  const std::size_t begin = number * state.shape.capacity;
-  const LayerInput input{.scores = state.scores != nullptr ? state.scores + begin : nullptr,
-                         .positions = state.positions + begin,
-                         .tokens = state.lengths[number],
-                         .pinned = state.pinned[slot],
-                         .cadence = block.read(state.cadences[number]),
-                         .layer = layer,
-                         .layers = state.shape.layers};
-  const LayerPlan plan =
-      detail::plan_scored(block, shared, round, slot, input, round.plans.kept + begin);
+  if (!detail::slot_of_row(round.batch, state.shape.slots, row, place.slot)) return;
+  const std::size_t number = state.number(layer, place.slot);
+  LayerInput input = detail::input_of(round, place);
+  input.cadence = block.read(state.cadences[number]);
+  if (state.scores != nullptr && detail::is_due(round.settings, input.tokens, input.cadence)) {
+    const detail::ScoreSource source = detail::source_of(round);
+    detail::sum_groups(block, source, place);
+    input.scores = source.row(place);
+  }
+  Slot* const kept = round.plans.kept + number * state.shape.capacity;
+  const LayerPlan plan = detail::plan_scored(block, shared, round, place.slot, input, kept);
   block.lanes([&](unsigned lane) {
     if (lane != 0) return;
     state.cadences[number] = plan.cadence;

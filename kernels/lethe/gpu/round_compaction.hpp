@@ -11,21 +11,24 @@ namespace lethe::gpu {
 
 namespace detail {
 
-/// One 4-byte value a token, in the layout of a state.
+/// One 4-byte value a token and head, in the layout of a state.
 template <class T>
-[[nodiscard]] inline StripArray strip_of(T* values, const StateShape& shape) {
+[[nodiscard]] inline StripArray strip_of(T* values, const StateShape& shape, std::uint32_t heads) {
   static_assert(sizeof(T) == 4);
-  const std::size_t slot_stride = std::size_t{shape.capacity} * sizeof(T);
+  const std::size_t head_stride = std::size_t{shape.capacity} * sizeof(T);
+  const std::size_t slot_stride = head_stride * heads;
   return {.base = reinterpret_cast<std::byte*>(values),
           .row_bytes = sizeof(T),
+          .heads = heads,
           .token_stride = sizeof(T),
+          .head_stride = head_stride,
           .slot_stride = slot_stride,
           .layer_stride = slot_stride * shape.slots};
 }
 
 /// The rows of a state's windows: a window's lie side by side, as heads do.
 [[nodiscard]] inline StripArray window_strip_of(const State& state) {
-  StripArray strip = strip_of(state.window_rows, state.shape);
+  StripArray strip = strip_of(state.window_rows, state.shape, 1);
   strip.heads = state.shape.window;
   strip.head_stride = strip.slot_stride;
   strip.slot_stride *= state.shape.window;
@@ -37,7 +40,7 @@ template <class T>
 
 /// What carries out the plans of a round: the state's scores, window, positions and lengths are in
 /// it; add the cache's arrays behind them, strips[strip_count++] and pages[page_count++], before
-/// compact().
+/// compact(); with Scope::head each of them has as many heads as the state has groups.
 [[nodiscard]] inline Compaction compaction_of(const State& state, const PlanBuffers& plans,
                                               const Batch& batch) {
   Compaction compaction{};
@@ -45,9 +48,10 @@ template <class T>
                       .counts = plans.counts,
                       .first_moves = plans.first_moves,
                       .lengths = state.lengths,
+                      .equal_counts = true,
                       .layers = state.shape.layers,
                       .slots = state.shape.slots,
-                      .heads = 1,
+                      .heads = state.shape.sets(),
                       .capacity = state.shape.capacity};
   StripArray* strips = compaction.strips;
   std::uint32_t& count = compaction.strip_count;
@@ -55,9 +59,9 @@ template <class T>
   if (state.shape.window != 0) {
     strips[count++] = detail::window_strip_of(state);
   } else if (state.scores != nullptr) {
-    strips[count++] = detail::strip_of(state.scores, state.shape);
+    strips[count++] = detail::strip_of(state.scores, state.shape, state.shape.groups);
   }
-  strips[count++] = detail::strip_of(state.positions, state.shape);
+  strips[count++] = detail::strip_of(state.positions, state.shape, state.shape.sets());
   compaction.batch = batch;
   return compaction;
 }

@@ -8,6 +8,7 @@
 #include "lethe/gpu/status.hpp"
 #include "lethe/gpu/window.hpp"
 #include "lethe/numeric.hpp"
+#include "lethe/pruner_config.hpp"
 
 namespace lethe::gpu {
 
@@ -31,11 +32,22 @@ struct StateShape {
   std::uint32_t window = 0;
   /// False for a policy that reads no attention: no score is kept, and none is to be observed.
   bool scores = true;
+  /// Score rows of a layer: 1 sums all heads; of H heads, group g sums those from g x H / groups
+  /// on, H / groups of them (PrunerConfig::groups).
+  std::uint32_t groups = 1;
+  /// What shares one kept set (PrunerConfig::scope). Scope::head: each group keeps its own tokens,
+  /// equally many in a layer; so a group for each KV head of this rank.
+  Scope scope = Scope::layer;
+
+  /// Kept sets of a layer: one, or one for each group.
+  [[nodiscard]] LETHE_HOST_DEVICE constexpr std::uint32_t sets() const {
+    return scope == Scope::head ? groups : 1;
+  }
 };
 
-/// Pointers into one piece of device memory. Number layer x slots + slot has `capacity` scores and
-/// positions, a length, a cadence and a window; a slot has the rest. One score a token: its heads'
-/// mass, summed.
+/// Pointers into one piece of device memory. Number layer x slots + slot has a length, a cadence, a
+/// window, `capacity` scores for each group, and as many positions for each kept set; a slot has
+/// the rest.
 struct State {
   StateShape shape{};
   /// Null where the shape says so.
@@ -61,27 +73,47 @@ struct State {
     return {window_rows + first * shape.capacity, window_queries + first, shape.window,
             shape.capacity};
   }
+  /// One score a token: the mass of a group's heads, summed.
+  [[nodiscard]] LETHE_HOST_DEVICE float* score_row(std::size_t number, std::uint32_t group) const {
+    return scores + (number * shape.groups + group) * shape.capacity;
+  }
+  [[nodiscard]] LETHE_HOST_DEVICE Position* position_row(std::size_t number,
+                                                         std::uint32_t set) const {
+    return positions + (number * shape.sets() + set) * shape.capacity;
+  }
 };
 
-/// What a round writes, in the layout that a Compaction's DevicePlans (one plan for all heads)
-/// reads: number as in State.
+/// What a round writes, in the layout that a Compaction's DevicePlans reads: plan number x sets +
+/// set, number as in State.
 struct PlanBuffers {
-  /// `capacity` slots each; the first counts[number] hold where a layer was pruned.
+  /// `capacity` slots each; the first counts[plan] hold where a layer was pruned.
   Slot* kept = nullptr;
   std::uint32_t* counts = nullptr;
   std::uint32_t* first_moves = nullptr;
+  /// What each set asks of its layer (plan_counts).
+  std::uint32_t* claims = nullptr;
+  /// A layer's groups summed, `capacity` floats each; null where every set is one group.
+  float* sums = nullptr;
+  /// With Scope::sequence: what each layer's scores are multiplied by, and for each slot the sum
+  /// over its layers, `capacity` floats.
+  double* factors = nullptr;
+  float* shares = nullptr;
 };
 
 namespace detail {
 
+/// Sets of a layer, of all tensor-parallel ranks, that claims tell apart.
+inline constexpr std::uint32_t most_sets = 1u << 29;
+
 /// Hands out pieces of one piece of memory, each at a multiple of 256 bytes; a null piece counts.
+/// Of nothing there is no piece.
 class Carver {
  public:
   explicit Carver(void* memory) : memory_(static_cast<std::byte*>(memory)) {}
 
   template <class T>
   void take(T*& piece, std::size_t count) {
-    if (memory_ != nullptr) piece = reinterpret_cast<T*>(memory_ + bytes_);
+    if (memory_ != nullptr && count != 0) piece = reinterpret_cast<T*>(memory_ + bytes_);
     bytes_ += (count * sizeof(T) + 255) / 256 * 256;
   }
   [[nodiscard]] std::size_t bytes() const { return bytes_; }
@@ -95,6 +127,13 @@ class Carver {
   if (shape.layers == 0 || shape.layers > most_rows) return "layers: give 1 to 65535";
   if (shape.slots == 0 || shape.slots > 0x7FFFFFFFu) return "slots: give 1 to 2^31 - 1";
   if (shape.capacity == 0 || shape.capacity > 0x7FFFFFFFu) return "capacity: give 1 to 2^31 - 1";
+  if (shape.groups == 0 || shape.groups > most_rows) return "groups: give 1 to 65535";
+  if (shape.window != 0 && (shape.groups != 1 || shape.scope != Scope::layer)) {
+    return "groups: a window has one score row a layer, so give 1, and Scope::layer";
+  }
+  if (!shape.scores && (shape.groups != 1 || shape.scope != Scope::layer)) {
+    return "groups: without scores give 1, and Scope::layer";
+  }
   if (shape.window != 0 && !shape.scores) return "scores: a window's are written there in a round";
   // As the host's; and a window is one array of so many heads to a compaction.
   const std::size_t rows = (std::size_t{1} << 48) / shape.layers / shape.slots / shape.capacity;
@@ -122,8 +161,8 @@ class Carver {
 [[nodiscard]] inline std::size_t carve(const StateShape& shape, void* memory, State& state) {
   const std::size_t rows = std::size_t{shape.layers} * shape.slots;
   Carver carver(memory);
-  if (shape.scores) carver.take(state.scores, rows * shape.capacity);
-  carver.take(state.positions, rows * shape.capacity);
+  if (shape.scores) carver.take(state.scores, rows * shape.groups * shape.capacity);
+  carver.take(state.positions, rows * shape.sets() * shape.capacity);
   carver.take(state.lengths, rows);
   carver.take(state.cadences, rows);
   carver.take(state.pinned, shape.slots);
@@ -136,10 +175,16 @@ class Carver {
 
 [[nodiscard]] inline std::size_t carve(const StateShape& shape, void* memory, PlanBuffers& plans) {
   const std::size_t rows = std::size_t{shape.layers} * shape.slots;
+  const std::size_t sets = rows * shape.sets();
+  const bool whole = shape.scope == Scope::sequence;
   Carver carver(memory);
-  carver.take(plans.kept, rows * shape.capacity);
-  carver.take(plans.counts, rows);
-  carver.take(plans.first_moves, rows);
+  carver.take(plans.kept, sets * shape.capacity);
+  carver.take(plans.counts, sets);
+  carver.take(plans.first_moves, sets);
+  carver.take(plans.claims, sets);
+  carver.take(plans.sums, shape.groups == shape.sets() ? 0 : rows * shape.capacity);
+  carver.take(plans.factors, whole ? rows : 0);
+  carver.take(plans.shares, whole ? std::size_t{shape.slots} * shape.capacity : 0);
   return carver.bytes();
 }
 
