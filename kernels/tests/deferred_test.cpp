@@ -345,6 +345,7 @@ TEST_CASE("a flush that cannot be is refused by name before any launch") {
   CHECK(refusal([](auto& flush) { flush.ring.slots = 2; }) == "ring");
   CHECK(refusal([](auto& flush) { flush.state.shape.window = 8; }) == "window");
   CHECK(refusal([](auto& flush) { flush.state.shape.scores = false; }) == "scores");
+  CHECK(refusal([](auto& flush) { flush.state.shape.groups = 2; }) == "groups");
   CHECK(refusal([](auto& flush) { flush.layer = 1; }) == "layer");
   CHECK(refusal([](auto& flush) { flush.strips.base = nullptr; }) == "base");
   CHECK(refusal([](auto& flush) { flush.pages.base = flush.strips.base; }) == "base");

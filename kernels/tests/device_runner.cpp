@@ -6,21 +6,29 @@
 
 #include "device_state.hpp"
 #include "launches.hpp"
+#include "lethe/gpu/claims.cuh"
 #include "lethe/gpu/prune_graph.hpp"
 #include "lethe/gpu/round_compaction.hpp"
 #include "lethe/gpu/runtime_calls.hpp"
+#include "lethe/gpu/score_rows.cuh"
 
 namespace gpu_test {
 struct DeviceRunner::Device : DeviceState {
   using DeviceState::DeviceState;
 
-  /// Enqueues a whole round.
-  [[nodiscard]] lethe::gpu::Status round(const lethe::gpu::Batch& batch,
-                                         const lethe::gpu::PlanSettings& settings) const {
-    const lethe::gpu::Status planned = launches::plan_round(
-        {.state = state, .batch = batch, .settings = settings, .plans = plans}, stream);
-    if (!planned.ok()) return planned;
+  [[nodiscard]] lethe::gpu::Round round_of(const lethe::gpu::Batch& batch,
+                                           const lethe::gpu::PlanSettings& settings) const {
+    return {.state = state, .batch = batch, .settings = settings, .plans = plans};
+  }
+
+  [[nodiscard]] lethe::gpu::Status compact(const lethe::gpu::Batch& batch) const {
     return launches::compact(lethe::gpu::compaction_of(state, plans, batch), stream);
+  }
+
+  /// Enqueues a whole round.
+  [[nodiscard]] lethe::gpu::Status round(const lethe::gpu::Round& round) const {
+    const lethe::gpu::Status planned = launches::plan_round(round, stream);
+    return planned.ok() ? compact(round.batch) : planned;
   }
 };
 
@@ -67,7 +75,52 @@ void DeviceRunner::start(const std::vector<std::int32_t>& batch, std::uint32_t t
 void DeviceRunner::make_room(const std::vector<std::int32_t>& batch,
                              const lethe::gpu::PlanSettings& settings) {
   const UploadedRows rows(batch);
-  require(device_->round(rows.batch(), settings));
+  require(device_->round(device_->round_of(rows.batch(), settings)));
+  device_->finish();
+}
+
+std::vector<float> DeviceRunner::gather(const std::vector<std::int32_t>& batch) {
+  const UploadedRows rows(batch);
+  std::vector<float> gathered(lethe::gpu::score_count(device_->state.shape, rows.batch().rows));
+  const Buffer there(gathered.size() * sizeof(float));
+  require(launches::gather_scores(device_->state, rows.batch(), static_cast<float*>(there.get()),
+                                  device_->stream));
+  device_->finish();
+  copy(gathered.data(), there.get(), there.bytes());
+  return gathered;
+}
+
+void DeviceRunner::make_room(const std::vector<std::int32_t>& batch,
+                             const lethe::gpu::PlanSettings& settings,
+                             const std::vector<float>& scores) {
+  const UploadedRows rows(batch);
+  const Uploaded<float> scores_there(scores);
+  lethe::gpu::Round round = device_->round_of(rows.batch(), settings);
+  round.scores = scores_there.get();
+  require(device_->round(round));
+  device_->finish();
+}
+
+std::vector<std::uint32_t> DeviceRunner::count(const std::vector<std::int32_t>& batch,
+                                               const lethe::gpu::PlanSettings& settings,
+                                               std::uint32_t first_set) {
+  const UploadedRows rows(batch);
+  lethe::gpu::Round round = device_->round_of(rows.batch(), settings);
+  round.first_set = first_set;
+  require(launches::plan_counts(round, device_->stream));
+  device_->finish();
+  std::vector<std::uint32_t> claims(lethe::gpu::claim_count(device_->state.shape));
+  copy(claims.data(), round.plans.claims, claims.size() * sizeof(claims[0]));
+  return claims;
+}
+
+void DeviceRunner::keep(const std::vector<std::int32_t>& batch,
+                        const lethe::gpu::PlanSettings& settings,
+                        const std::vector<std::uint32_t>& claims) {
+  const UploadedRows rows(batch);
+  copy(device_->plans.claims, claims.data(), claims.size() * sizeof(claims[0]));
+  require(launches::plan_kept(device_->round_of(rows.batch(), settings), device_->stream));
+  require(device_->compact(rows.batch()));
   device_->finish();
 }
 
@@ -98,8 +151,9 @@ void ReplayRunner::make_room(const std::vector<std::int32_t>& batch,
 void ReplayRunner::record(const lethe::gpu::PlanSettings& settings) {
   const lethe::gpu::Batch rows{static_cast<const std::int32_t*>(recorded_->slots.get()),
                                Recorded::rows};
-  require(recorded_->graph.record(device_->stream,
-                                  [&](cudaStream_t) { return device_->round(rows, settings); }));
+  require(recorded_->graph.record(device_->stream, [&](cudaStream_t) {
+    return device_->round(device_->round_of(rows, settings));
+  }));
   recorded_->step_tokens = settings.step_tokens;
 }
 

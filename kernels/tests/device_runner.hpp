@@ -42,6 +42,17 @@ class DeviceRunner {
 
   [[nodiscard]] const HostState& read();
 
+  // What a tensor-parallel rank does; the ranks' sums and maxima are made on the host.
+
+  [[nodiscard]] std::vector<float> gather(const std::vector<std::int32_t>& batch);
+  void make_room(const std::vector<std::int32_t>& batch, const lethe::gpu::PlanSettings& settings,
+                 const std::vector<float>& scores);
+  [[nodiscard]] std::vector<std::uint32_t> count(const std::vector<std::int32_t>& batch,
+                                                 const lethe::gpu::PlanSettings& settings,
+                                                 std::uint32_t first_set);
+  void keep(const std::vector<std::int32_t>& batch, const lethe::gpu::PlanSettings& settings,
+            const std::vector<std::uint32_t>& claims);
+
  protected:
   struct Device;
 

@@ -106,6 +106,53 @@ __global__ void record_mass(gpu::ObservedLayer layer, const float* mass, std::ui
 }
 // [sink]
 
+/// One tensor-parallel rank of an engine that sums over ranks by its own communicator:
+/// ncclAllReduce in an engine, in place and on the round's stream.
+struct Rank {
+  void (*sum)(float* numbers, std::size_t count, cudaStream_t stream);
+  void (*largest)(std::uint32_t* numbers, std::size_t count, cudaStream_t stream);
+  float* scores;  // score_count(state.shape, batch.rows) floats
+
+  gpu::Status plan_one_set(gpu::Round round, cudaStream_t stream) const;
+  gpu::Status plan_own_sets(gpu::Round round, std::uint32_t first_set, cudaStream_t stream) const;
+};
+
+// [summed_scores]
+/// All ranks keep the same tokens, those that the mass of all heads says.
+gpu::Status Rank::plan_one_set(gpu::Round round, cudaStream_t stream) const {
+  const gpu::Status gathered = gpu::gather_scores(round.state, round.batch, scores, stream);
+  if (!gathered.ok()) return gathered;
+  sum(scores, gpu::score_count(round.state.shape, round.batch.rows), stream);
+  round.scores = scores;
+  return gpu::plan_round(round, stream);
+}
+// [summed_scores]
+
+// [agreed_counts]
+/// Each rank keeps its own tokens, equally many on all ranks. first_set: the kept sets of a layer
+/// on the ranks before this one.
+gpu::Status Rank::plan_own_sets(gpu::Round round, std::uint32_t first_set,
+                                cudaStream_t stream) const {
+  round.first_set = first_set;
+  const gpu::Status counted = gpu::plan_counts(round, stream);
+  if (!counted.ok()) return counted;
+  largest(round.plans.claims, gpu::claim_count(round.state.shape), stream);
+  return gpu::plan_kept(round, stream);
+}
+// [agreed_counts]
+
+// [head_state]
+/// Each of a rank's KV heads keeps its own tokens: the shape says so, for all that is placed by it.
+gpu::StateShape per_head(std::uint32_t layers, std::uint32_t slots, std::uint32_t capacity,
+                         std::uint32_t kv_heads) {
+  return {.layers = layers,
+          .slots = slots,
+          .capacity = capacity,
+          .groups = kv_heads,
+          .scope = Scope::head};
+}
+// [head_state]
+
 }  // namespace
 
 namespace gpu_test {
@@ -119,7 +166,10 @@ int build_engine(cudaStream_t stream) {
   std::size_t bytes = 0;
   const gpu::Status placed = place_snap_kv(settings, engine.state, nullptr, bytes);
   if (!placed.ok()) return placed.code;
-  return engine.step(stream).code + engine.replay_round(0, stream).code;
+  const gpu::Round round{.state = {.shape = per_head(1, 1, 1, 1)}};
+  const Rank rank{};
+  return engine.step(stream).code + engine.replay_round(0, stream).code +
+         rank.plan_one_set(round, stream).code + rank.plan_own_sets(round, 1, stream).code;
 }
 
 }  // namespace gpu_test

@@ -15,6 +15,11 @@
 namespace launches {
 
 [[nodiscard]] lethe::gpu::Status plan_round(const lethe::gpu::Round& round, cudaStream_t stream);
+[[nodiscard]] lethe::gpu::Status plan_counts(const lethe::gpu::Round& round, cudaStream_t stream);
+[[nodiscard]] lethe::gpu::Status plan_kept(const lethe::gpu::Round& round, cudaStream_t stream);
+[[nodiscard]] lethe::gpu::Status gather_scores(const lethe::gpu::State& state,
+                                               const lethe::gpu::Batch& batch, float* gathered,
+                                               cudaStream_t stream);
 [[nodiscard]] lethe::gpu::Status compact(const lethe::gpu::Compaction& compaction,
                                          cudaStream_t stream);
 [[nodiscard]] lethe::gpu::Status start_sequences(const lethe::gpu::State& state,

@@ -11,6 +11,7 @@
 #include "deferred_runner.hpp"
 #include "device_runner.hpp"
 #include "plan_cases.hpp"
+#include "rank_cases.hpp"
 
 namespace {
 
@@ -65,9 +66,9 @@ void compare_all_plans(const Effort& effort) {
 
 template <class Runner = gpu_test::DeviceRunner, class Observation>
 void decode(const Effort& effort, const std::string& from, std::uint64_t seed, Observation kind,
-            float decay) {
+            float decay, const gpu_test::DecodeScope& kept = {}) {
   report(std::to_string(effort.steps) + " steps from " + from,
-         compare_decode<Runner>(effort.steps, seed, kind, gpu_test::DecayedMass{decay}));
+         compare_decode<Runner>(effort.steps, seed, kind, gpu_test::DecayedMass{decay, kept}));
 }
 
 void decode_by_policies(const Effort& effort) {
@@ -76,6 +77,29 @@ void decode_by_policies(const Effort& effort) {
            compare_decode<gpu_test::DeviceRunner>(effort.steps, 10, lethe::Probabilities<float>{},
                                                   policy));
   });
+}
+
+void decode_scopes(const Effort& effort) {
+  using lethe::Scope;
+  const lethe::Probabilities<float> kind{};
+  decode(effort, "probabilities, 3 score rows a layer", 9, kind, 0.98f, {3, Scope::layer});
+  decode(effort, "probabilities, 6 heads apart", 10, kind, 0.98f, {6, Scope::head});
+  decode(effort, "probabilities, all layers alike", 11, kind, 0.98f, {2, Scope::sequence});
+  decode<gpu_test::ReplayRunner>(effort, "probabilities, 3 heads apart, from a graph", 12, kind,
+                                 0.98f, {3, Scope::head});
+}
+
+void decode_ranks(const Effort& effort) {
+  using lethe::Scope;
+  const lethe::Probabilities<float> kind{};
+  using Summed = gpu_test::Ranks<gpu_test::DeviceRunner, gpu_test::SummedScores>;
+  using Apart = gpu_test::Ranks<gpu_test::DeviceRunner, gpu_test::AgreedCounts<Scope::layer>>;
+  using Heads = gpu_test::Ranks<gpu_test::DeviceRunner, gpu_test::AgreedCounts<Scope::head>>;
+  decode<Summed>(effort, "ranks that sum scores", 13, kind, 1.0f, {1, Scope::layer, true});
+  decode<Summed>(effort, "ranks that sum scores, all layers alike", 14, kind, 1.0f,
+                 {1, Scope::sequence, true});
+  decode<Apart>(effort, "ranks that agree on counts", 15, kind, 0.98f, {2, Scope::head});
+  decode<Heads>(effort, "ranks whose heads agree on counts", 16, kind, 0.98f, {6, Scope::head});
 }
 
 /// Exactly, and as keys of that type allow.
@@ -115,6 +139,8 @@ void run_all(const Effort& effort) {
   decode<gpu_test::ReplayRunner>(effort, "probabilities, rounds replayed from a graph", 8,
                                  lethe::Probabilities<float>{}, 0.98f);
   decode_by_policies(effort);
+  decode_scopes(effort);
+  decode_ranks(effort);
   run_deferred(effort);
 }
 

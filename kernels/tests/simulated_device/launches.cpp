@@ -6,6 +6,7 @@
 #include "grid.hpp"
 #include "lethe/gpu/compact_block.cuh"
 #include "lethe/gpu/observe_checks.hpp"
+#include "lethe/gpu/round_sets.cuh"
 
 namespace launches {
 namespace {
@@ -34,15 +35,74 @@ Status publish_pages(const Compaction& given, const Grid& grid, cudaStream_t str
                 });
 }
 
+[[nodiscard]] Status sum_layers(const lethe::gpu::Round& round, cudaStream_t stream) {
+  const auto shared = std::make_shared<lethe::gpu::detail::SummaryShared>();
+  const Status status =
+      launch("factor_kernel", stream, {round.batch.rows, round.state.shape.layers},
+             [=](const auto& block, std::uint32_t row, std::uint32_t layer, std::uint32_t) {
+               factor_block(block, *shared, round, layer, row);
+             });
+  if (!status.ok()) return status;
+  const std::uint32_t tiles = (round.state.shape.capacity + threads - 1) / threads;
+  return launch("share_kernel", stream, {tiles, round.batch.rows},
+                [=](const auto& block, std::uint32_t tile, std::uint32_t row, std::uint32_t) {
+                  share_block(block, round, tile, row);
+                });
+}
+
+[[nodiscard]] Grid grid_of_sets(const lethe::gpu::Round& round) {
+  const lethe::gpu::StateShape& shape = round.state.shape;
+  const bool whole = shape.scope == lethe::Scope::sequence;
+  return {round.batch.rows, whole ? 1 : shape.layers, shape.sets()};
+}
+
 }  // namespace
 
 Status plan_round(const lethe::gpu::Round& round, cudaStream_t stream) {
+  const lethe::gpu::StateShape& shape = round.state.shape;
+  if (shape.scope == lethe::Scope::sequence || shape.sets() != 1) {
+    const Status counted = plan_counts(round, stream);
+    return counted.ok() ? plan_kept(round, stream) : counted;
+  }
   const Status status = check(round);
   if (!status.ok() || round.batch.rows == 0) return status;
   const auto shared = std::make_shared<lethe::gpu::detail::PlanShared>();
-  return launch("plan_kernel", stream, {round.batch.rows, round.state.shape.layers},
+  return launch("plan_kernel", stream, {round.batch.rows, shape.layers},
                 [=](const auto& block, std::uint32_t row, std::uint32_t layer, std::uint32_t) {
                   plan_block(block, *shared, round, layer, row);
+                });
+}
+
+Status plan_counts(const lethe::gpu::Round& round, cudaStream_t stream) {
+  Status status = check(round);
+  if (!status.ok() || round.batch.rows == 0) return status;
+  const bool whole = round.state.shape.scope == lethe::Scope::sequence;
+  if (whole) status = sum_layers(round, stream);
+  if (!status.ok()) return status;
+  const auto shared = std::make_shared<lethe::gpu::detail::PlanShared>();
+  return launch("count_kernel", stream, grid_of_sets(round),
+                [=](const auto& block, std::uint32_t row, std::uint32_t layer, std::uint32_t set) {
+                  count_block(block, *shared, round, layer, row, set);
+                });
+}
+
+Status plan_kept(const lethe::gpu::Round& round, cudaStream_t stream) {
+  const Status status = check(round);
+  if (!status.ok() || round.batch.rows == 0) return status;
+  const auto shared = std::make_shared<lethe::gpu::detail::PlanShared>();
+  return launch("keep_kernel", stream, grid_of_sets(round),
+                [=](const auto& block, std::uint32_t row, std::uint32_t layer, std::uint32_t set) {
+                  keep_block(block, *shared, round, layer, row, set);
+                });
+}
+
+Status gather_scores(const lethe::gpu::State& state, const lethe::gpu::Batch& batch,
+                     float* gathered, cudaStream_t stream) {
+  const Status status = lethe::gpu::check("gather_scores", state, batch);
+  if (!status.ok() || batch.rows == 0) return status;
+  return launch("gather_kernel", stream, {batch.rows, state.shape.layers, state.shape.sets()},
+                [=](const auto& block, std::uint32_t row, std::uint32_t layer, std::uint32_t set) {
+                  gather_block(block, state, batch, gathered, layer, row, set);
                 });
 }
 
@@ -87,9 +147,9 @@ Status observe(const lethe::gpu::ObservedLayer& layer,
   if (!status.ok() || layer.batch.rows == 0) return status;
   const std::uint32_t tiles = (layer.state.shape.capacity + threads - 1) / threads;
   const auto packed = lethe::gpu::detail::packed(seen);
-  return launch("observe_kernel", stream, {tiles, layer.batch.rows},
-                [=](const auto& block, std::uint32_t tile, std::uint32_t row, std::uint32_t) {
-                  observe_block(block, layer, packed, tile, row);
+  return launch("observe_kernel", stream, {tiles, layer.batch.rows, layer.state.shape.groups},
+                [=](const auto& block, std::uint32_t tile, std::uint32_t row, std::uint32_t group) {
+                  observe_block(block, layer, packed, tile, row, group);
                 });
 }
 
