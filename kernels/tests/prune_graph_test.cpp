@@ -208,7 +208,7 @@ class Replays : public gpu_test::Emulation {
 }  // namespace
 
 TEST_CASE("one graph with rows to spare serves batches that reorder, grow and shrink") {
-  gpu_test::Decode<lethe::Probabilities<float>, Replays> decode(11, {}, 0.98f);
+  gpu_test::Decode<lethe::Probabilities<float>, Replays> decode(11, {}, {.decay = 0.98f});
   CHECK(decode.run(250) == "");
   CHECK(decode.pruned > 5);
 }
