@@ -1,4 +1,5 @@
-// A pruner saved in mid-run, copied or reset goes on as the one it came from.
+// A pruner saved in mid-run, copied or reset goes on as the one it came from; is_due changes
+// nothing.
 #include <algorithm>
 
 #include "catch.hpp"
@@ -182,4 +183,32 @@ TEST_CASE("A blob of another policy or shape is refused by name") {
                     Catch::Contains("decay"));
   const std::vector<std::byte> noise(500, std::byte{7});
   CHECK_THROWS_WITH(pruner.restore(noise), Catch::Contains("not one of lethe's"));
+}
+
+TEST_CASE("is_due tells whether make_room would examine a layer, and changes nothing") {
+  lethe::policies::Lethe pruner({.layers = 2, .capacity = 40, .round_interval = 4},
+                                {.first_threshold = 20});
+  naive::TokenCache<naive::plain> cache(2, 1);
+  naive::Random random(7);
+  std::size_t rounds = 0;
+  for (std::uint32_t token = 0; token < 90; ++token) {
+    const auto before = pruner.save();
+    const bool is_due = pruner.is_due(cache, 1);
+    REQUIRE(pruner.save() == before);
+    std::size_t examined = 0;
+    pruner.make_room(cache, 1, [&](const lethe::RoundStatistics&) { ++examined; });
+    INFO("token " << token);
+    REQUIRE(is_due == (examined > 0));
+    rounds += is_due ? 1 : 0;
+    for (std::size_t l = 0; l < 2; ++l) {
+      const std::size_t n = cache.size(l) + 1;
+      std::vector<float> mass(n);
+      for (float& each : mass) each = random.unit();
+      pruner.observe(l, lethe::Mass<float>{.data = mass.data(), .columns = n});
+      cache.append(l, std::vector<std::uint32_t>{token});
+    }
+    pruner.commit();
+  }
+  CHECK(rounds > 4);
+  CHECK(rounds < 60);
 }

@@ -103,6 +103,15 @@ class Pruner {
     return settlement.settle(seconds, trace);
   }
 
+  /// Whether make_room(cache, tokens) would examine a layer now: an engine whose layers may be
+  /// elsewhere brings them back before. Changes nothing. O(layers).
+  template <KVCacheView Cache>
+  [[nodiscard]] bool is_due(Cache& cache, std::size_t tokens) {
+    const detail::RoundContext<Scorer, Cache> round{state_, space_, cache, tokens};
+    detail::Examination<Scorer, Allocator, Cache>(round, allocator_).find_due();
+    return !space_.jobs.empty();
+  }
+
   /// Records attention probabilities of one layer in this step. May be called several times for a
   /// layer, with other heads or queries. Entries beyond a query's causal limit are not read.
   /// Throws std::invalid_argument for more queries than make_room announced. O(heads x columns).
