@@ -30,7 +30,12 @@ struct Slice {
   std::size_t first_row = 0;
   std::size_t position = 0;
   PagedCache* paged = nullptr;
+  Pruner* pruner = nullptr;  // null where every token stays
 };
+
+Pruner* pruner_of(Sequence& sequence) noexcept {
+  return sequence.pruner ? &sequence.pruner : nullptr;
+}
 
 // One pass without branches, since every token pays for it.
 void check_logits(std::span<const float> logits) {
@@ -57,7 +62,7 @@ struct Decoder::State {
   void make_room(const Slice& slice);
   void attend(std::size_t index, std::span<const Slice> slices, const LayerHooks& hooks);
   void attend_rows(std::size_t index, std::span<const Slice> slices);
-  void observe(std::size_t layer, std::size_t slice, Sequence* sequence);
+  void observe(std::size_t layer, std::size_t slice, Pruner* pruner);
   void tell(std::size_t layer, const Slice& slice) const;
   void commit(const Slice& slice);
   void feed_forward(std::size_t index);
@@ -116,7 +121,7 @@ std::span<const float> Decoder::State::forward(std::span<const Slice> slices, Lo
   for (const Slice& slice : slices) make_room(slice);
   for (std::size_t layer = 0; layer < config.layers; ++layer) {
     attend(layer, slices, hooks);
-    for (std::size_t i = 0; i < slices.size(); ++i) observe(layer, i, slices[i].sequence);
+    for (std::size_t i = 0; i < slices.size(); ++i) observe(layer, i, slices[i].pruner);
     for (const Slice& slice : slices) tell(layer, slice);
     feed_forward(layer);
   }
@@ -125,7 +130,7 @@ std::span<const float> Decoder::State::forward(std::span<const Slice> slices, Lo
 }
 
 void Decoder::State::make_room(const Slice& slice) {
-  if (slice.sequence == nullptr || !slice.sequence->pruner) return;
+  if (slice.sequence == nullptr || slice.pruner == nullptr) return;
   Sequence& sequence = *slice.sequence;
   const TimeInto watch(timings.make_room);
   sequence.pruner.make_room(sequence.cache, slice.tokens.size(), sequence.on_round);
@@ -157,11 +162,11 @@ void Decoder::State::attend_rows(std::size_t index, std::span<const Slice> slice
   attention.run(index, tasks, attention_queries.data(), attended.data());
 }
 
-void Decoder::State::observe(std::size_t layer, std::size_t slice, Sequence* sequence) {
-  if (sequence == nullptr || !sequence->pruner) return;
+void Decoder::State::observe(std::size_t layer, std::size_t slice, Pruner* pruner) {
+  if (pruner == nullptr) return;
   const TimeInto watch(timings.observe);
   const std::size_t first = tasks[slice].first_row * config.heads * config.head_dim;
-  sequence->pruner.observe(layer, attention.observed(slice), &queries[first], config.head_dim);
+  pruner->observe(layer, attention.observed(slice), &queries[first], config.head_dim);
 }
 
 void Decoder::State::tell(std::size_t layer, const Slice& slice) const {
@@ -177,11 +182,10 @@ void Decoder::State::tell(std::size_t layer, const Slice& slice) const {
 }
 
 void Decoder::State::commit(const Slice& slice) {
-  if (slice.sequence == nullptr) return;
-  slice.sequence->position += slice.tokens.size();
-  if (!slice.sequence->pruner) return;
+  if (slice.sequence != nullptr) slice.sequence->position += slice.tokens.size();
+  if (slice.pruner == nullptr) return;
   const TimeInto watch(timings.commit);
-  slice.sequence->pruner.commit();
+  slice.pruner->commit();
 }
 
 void Decoder::State::feed_forward(std::size_t index) {
@@ -274,9 +278,8 @@ void Decoder::State::prepare(std::span<const Slice> slices) {
   std::vector<std::size_t> positions;
   for (const Slice& slice : slices) {
     const Sequence* sequence = slice.sequence;
-    const bool is_observed = sequence != nullptr && sequence->pruner;
     tasks.push_back({sequence != nullptr ? &sequence->cache : nullptr, slice.tokens.size(),
-                     slice.first_row, is_observed, slice.paged});
+                     slice.first_row, slice.pruner != nullptr, slice.paged});
     for (std::size_t i = 0; i < slice.tokens.size(); ++i) {
       model.embed(static_cast<std::size_t>(slice.tokens[i]),
                   &residual[(slice.first_row + i) * config.width]);
@@ -320,7 +323,10 @@ std::span<const float> Decoder::prefill(Sequence& sequence, std::span<const std:
   const std::size_t chunk = sequence.pruner.chunk_tokens();
   for (std::size_t first = 0; first < tokens.size(); first += chunk) {
     const std::size_t count = std::min(chunk, tokens.size() - first);
-    const Slice slice{&sequence, tokens.subspan(first, count), 0, sequence.position};
+    const Slice slice{.sequence = &sequence,
+                      .tokens = tokens.subspan(first, count),
+                      .position = sequence.position,
+                      .pruner = pruner_of(sequence)};
     out = state_->forward({&slice, 1}, logits);
     if (logits == LogitsOf::all && tokens.size() > chunk) {
       all.reserve(tokens.size() * vocabulary);
@@ -339,7 +345,11 @@ std::span<const float> Decoder::step(std::span<Sequence* const> batch,
   const TimeInto watch(state_->timings.total);
   std::vector<Slice> slices;
   for (std::size_t i = 0; i < batch.size(); ++i) {
-    slices.push_back({batch[i], tokens.subspan(i, 1), i, batch[i]->position});
+    slices.push_back({.sequence = batch[i],
+                      .tokens = tokens.subspan(i, 1),
+                      .first_row = i,
+                      .position = batch[i]->position,
+                      .pruner = pruner_of(*batch[i])});
   }
   return state_->forward(slices, LogitsOf::all);
 }
@@ -355,7 +365,12 @@ std::span<const float> Decoder::step(std::span<const PagedPart> parts, const Lay
   std::size_t row = 0;
   for (const PagedPart& part : parts) {
     state_->check(part.tokens);
-    slices.push_back({nullptr, part.tokens, row, part.position, part.cache});
+    const bool prunes = part.pruner != nullptr && *part.pruner;
+    slices.push_back({.tokens = part.tokens,
+                      .first_row = row,
+                      .position = part.position,
+                      .paged = part.cache,
+                      .pruner = prunes ? part.pruner : nullptr});
     row += part.tokens.size();
   }
   return state_->forward(slices, LogitsOf::last, hooks);

@@ -50,6 +50,8 @@ struct PagedPart {
   PagedCache* cache = nullptr;
   std::span<const std::int32_t> tokens;  ///< one or more
   std::size_t position = 0;              ///< of the first of them
+  /// Is shown the attention, and told that the tokens stand; it has made room before. May be none.
+  Pruner* pruner = nullptr;
 };
 
 /// Called around the attention of each layer of a step, once for all sequences; may be empty.

@@ -24,8 +24,12 @@ PagedCache::PagedCache(const ModelConfig& config, CacheType type, std::size_t bl
   }
 }
 
-void PagedCache::resize(std::size_t tokens) noexcept {
-  std::fill(sizes_.begin(), sizes_.end(), tokens);
+void PagedCache::read(const std::byte* block, std::size_t head, std::size_t kind, std::size_t row,
+                      std::span<float> out) const noexcept {
+  const std::byte* at = block + strip_offset(head, kind) + row * row_bytes_;
+  for (std::size_t i = 0; i < out.size(); i += head_dim_, at += row_bytes_) {
+    kernels::load_row(type_, at, channels_, out.subspan(i, head_dim_));
+  }
 }
 
 void PagedCache::place(std::size_t layer, std::span<std::byte* const> blocks) {

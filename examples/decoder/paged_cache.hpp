@@ -27,6 +27,8 @@ class PagedCache {
   [[nodiscard]] std::size_t layers() const noexcept { return sizes_.size(); }
   [[nodiscard]] std::size_t block_tokens() const noexcept { return block_tokens_; }
   [[nodiscard]] CacheType type() const noexcept { return type_; }
+  [[nodiscard]] std::size_t heads() const noexcept { return heads_; }
+  [[nodiscard]] std::size_t head_dim() const noexcept { return head_dim_; }
   [[nodiscard]] std::size_t channels() const noexcept { return channels_; }
   [[nodiscard]] std::size_t row_bytes() const noexcept { return row_bytes_; }
   /// Returns the bytes of one block.
@@ -38,8 +40,8 @@ class PagedCache {
 
   /// Returns the tokens that `layer` holds now.
   [[nodiscard]] std::size_t size(std::size_t layer) const noexcept { return sizes_[layer]; }
-  /// Says how many leading tokens of each layer there are, whatever was appended before.
-  void resize(std::size_t tokens) noexcept;
+  /// Says how many leading tokens of a layer there are, whatever was appended before.
+  void resize(std::size_t layer, std::size_t tokens) noexcept { sizes_[layer] = tokens; }
 
   /// Says where a layer's blocks lie, in the order of its tokens; as many as size and what is to be
   /// appended need.
@@ -47,6 +49,12 @@ class PagedCache {
   [[nodiscard]] std::span<const std::byte* const> blocks(std::size_t layer) const noexcept {
     return {blocks_[layer].data(), blocks_[layer].size()};
   }
+
+  /// Reads keys (kind 0) or values (1) of a head as they stand in attention, head_dim channels
+  /// each.
+  /// @param block where a block lies; out: a multiple of head_dim floats
+  void read(const std::byte* block, std::size_t head, std::size_t kind, std::size_t row,
+            std::span<float> out) const noexcept;
 
   /// Appends tokens to a layer, whose blocks have room. O(tokens * heads * channels).
   /// @param keys, values [tokens][heads][head_dim]

@@ -11,14 +11,14 @@
 #include <memory>
 #include <utility>
 
-#include "kv_cache.hpp"
+#include "any_cache.hpp"
 
 namespace decoder {
 
 /// Called for every layer that a round examined; may be empty.
 using RoundReceiver = std::function<void(const lethe::RoundStatistics&)>;
 
-/// The three verbs of lethe's pruners for a KVCache, or nothing: then every token stays.
+/// The three verbs of lethe's pruners for caches of any kind, or nothing: then every token stays.
 class Pruner {
  public:
   /// Most tokens of a prompt that go through the layers together: enough to be bound by arithmetic,
@@ -57,9 +57,27 @@ class Pruner {
   void pin(std::size_t tokens) {
     if (self_) self_->pin(tokens);
   }
-  void make_room(KVCache& cache, std::size_t tokens, const RoundReceiver& receiver) {
-    if (self_) self_->make_room(cache, tokens, receiver);
+  template <PrunedCache Cache>
+  void make_room(Cache& cache, std::size_t tokens, const RoundReceiver& receiver) {
+    if (!self_) return;
+    AnyCacheOf<Cache> any(cache);
+    self_->make_room(any, tokens, receiver);
   }
+  /// Returns whether make_room would examine a layer.
+  template <PrunedCache Cache>
+  [[nodiscard]] bool is_due(Cache& cache, std::size_t tokens) {
+    if (!self_) return false;
+    AnyCacheOf<Cache> any(cache);
+    return self_->is_due(any, tokens);
+  }
+  /// Begins another text, with nothing pinned. Allocates nothing.
+  void reset() {
+    if (self_) self_->reset();
+  }
+  /// Returns the most tokens that a layer ever holds, and the length at which it is next examined
+  /// before that (0: not); only where there is a pruner.
+  [[nodiscard]] std::size_t bound(std::size_t layer) const { return self_->bound(layer); }
+  [[nodiscard]] std::size_t threshold(std::size_t layer) const { return self_->threshold(layer); }
   /// Shows what a layer attended to, and to a policy that learns from them the queries.
   /// @param queries [seen.queries][seen.heads][head_dim], rotated, not scaled
   void observe(std::size_t layer, const lethe::Probabilities<float>& seen, const float* queries,
@@ -83,7 +101,11 @@ class Pruner {
     [[nodiscard]] virtual std::unique_ptr<Any> copy() const = 0;
     [[nodiscard]] virtual const lethe::PrunerConfig& config() const noexcept = 0;
     virtual void pin(std::size_t tokens) = 0;
-    virtual void make_room(KVCache& cache, std::size_t tokens, const RoundReceiver& receiver) = 0;
+    virtual void reset() = 0;
+    [[nodiscard]] virtual std::size_t bound(std::size_t layer) const = 0;
+    [[nodiscard]] virtual std::size_t threshold(std::size_t layer) const = 0;
+    [[nodiscard]] virtual bool is_due(AnyCache& cache, std::size_t tokens) = 0;
+    virtual void make_room(AnyCache& cache, std::size_t tokens, const RoundReceiver& receiver) = 0;
     virtual void observe(std::size_t layer, const lethe::Probabilities<float>& seen,
                          const lethe::Queries<float>& queries) = 0;
     virtual void commit() = 0;
@@ -106,7 +128,17 @@ class Pruner {
       return policy.config();
     }
     void pin(std::size_t tokens) override { policy.pin(tokens); }
-    void make_room(KVCache& cache, std::size_t tokens, const RoundReceiver& receiver) override {
+    void reset() override { policy.reset(); }
+    [[nodiscard]] std::size_t bound(std::size_t layer) const override {
+      return policy.bound(layer);
+    }
+    [[nodiscard]] std::size_t threshold(std::size_t layer) const override {
+      return policy.threshold(layer);
+    }
+    [[nodiscard]] bool is_due(AnyCache& cache, std::size_t tokens) override {
+      return policy.is_due(cache, tokens);
+    }
+    void make_room(AnyCache& cache, std::size_t tokens, const RoundReceiver& receiver) override {
       policy.make_room(cache, tokens, [&](const lethe::RoundStatistics& round) {
         if (receiver) receiver(round);
       });

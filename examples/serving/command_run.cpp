@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdio>
@@ -25,6 +26,32 @@ using nlohmann::json;
 
 /// Seconds of calibration for each second of a run.
 constexpr double calibration_share = 0.7;
+
+/// A policy of real runs, and what it may use.
+struct RealPolicy {
+  const char* name;
+  bool is_limited, offloads, minds_slack, prunes;
+};
+constexpr std::array<RealPolicy, 7> real_policies{{
+    {"unlimited", false, false, true, false},
+    {"vllm", true, false, true, false},
+    {"layerkv", true, true, true, false},
+    {"layerkv-greedy", true, true, false, false},
+    {"lethe", true, false, true, true},
+    {"layerkv+lethe", true, true, true, true},
+    {"lethe-unlimited", false, false, true, true},
+}};
+
+/// Throws decoder::Error that lists the policies when there is none of that name.
+const RealPolicy& real_policy(const std::string& name) {
+  std::string names;
+  for (const RealPolicy& known : real_policies) {
+    if (name == known.name) return known;
+    names += (names.empty() ? "" : ", ") + std::string(known.name);
+  }
+  throw decoder::Error("--policy: there is no " + decoder::one_line(name) + ": take one of " +
+                       names);
+}
 
 /// One policy's run, as it was and as it is simulated with the step times measured in its pauses.
 struct Outcome {
@@ -132,11 +159,14 @@ class Runs {
                        .sequences = options_.sequences,
                        .has_prefix_cache = false,
                        .schedules_ahead = false};
-    settings.device_blocks = policy == "unlimited" ? unlimited_blocks() : options_.blocks;
-    const bool is_layerwise = policy.rfind("layerkv", 0) == 0;
-    settings.host_blocks = is_layerwise ? options_.host_blocks : 0;
+    const RealPolicy& real = real_policy(policy);
+    settings.device_blocks = real.is_limited ? options_.blocks : unlimited_blocks();
+    settings.host_blocks = real.offloads ? options_.host_blocks : 0;
     settings.each_token = options_.each_token;
-    settings.minds_slack = policy != "layerkv-greedy";
+    settings.minds_slack = real.minds_slack;
+    if (real.prunes)
+      settings.pruned = pruned_run(bench_, options_.pruner, options_.bound,
+                                   longest_request(queue_.trace), settings.engine);
     settings.costs = step_costs(samples, options_.link_gigabytes * 1e9);
     return settings;
   }
@@ -153,11 +183,7 @@ class Runs {
 };
 
 void check(const RunOptions& options) {
-  for (const std::string& policy : options.policies)
-    if (policy != "unlimited" && policy != "vllm" && policy != "layerkv" &&
-        policy != "layerkv-greedy")
-      throw decoder::Error("--policy: there is no " + decoder::one_line(policy) +
-                           ": take unlimited, vllm, layerkv or layerkv-greedy");
+  for (const std::string& policy : options.policies) real_policy(policy);
   if (options.input.first > options.input.second || options.output.first > options.output.second)
     throw decoder::Error("--input and --output: give the least before the most");
   if (options.text.empty() && !options.model.empty())
@@ -177,12 +203,17 @@ PromptQueue queue_of(const decoder::Workbench& bench, const RunOptions& options)
                      .seed = options.seed});
 }
 
-/// Refuses what no policy could serve.
+/// Refuses what a policy could not serve.
 void check_room(const Trace& trace, const RunOptions& options) {
-  const std::size_t needed = EngineSettings{}.blocks_of(longest_request(trace));
-  if (needed > options.blocks)
-    throw decoder::Error("--blocks: the longest request takes " + std::to_string(needed) +
-                         " blocks, the device holds " + std::to_string(options.blocks));
+  for (const std::string& policy : options.policies) {
+    std::size_t tokens = longest_request(trace);
+    if (real_policy(policy).prunes) tokens = std::min(tokens, options.bound);
+    const std::size_t needed = EngineSettings{}.blocks_of(tokens);
+    if (needed > options.blocks)
+      throw decoder::Error("--blocks: the longest request takes " + std::to_string(needed) +
+                           " blocks under " + policy + ", the device holds " +
+                           std::to_string(options.blocks));
+  }
 }
 
 /// One figure of a run, and what the two simulations say of it.
@@ -217,11 +248,12 @@ void print(const Outcome& outcome, const std::vector<Compared>& lines, bool is_s
   const RunResults& measured = outcome.measured;
   const RunResults& simulated = outcome.simulated;
   std::printf(
-      "\n%s: %zu steps (simulated %zu), %zu preemptions (%zu), %s MB over the link (%s); tokens "
-      "%s\n",
+      "\n%s: %zu steps (simulated %zu), %zu preemptions (%zu), %s MB over the link (%s), %zu rows "
+      "of layers pruned; tokens %s\n",
       outcome.policy.c_str(), measured.steps, simulated.steps, measured.preemptions,
       simulated.preemptions, fixed(measured.link_bytes / 1e6, 0).c_str(),
-      fixed(simulated.link_bytes / 1e6, 0).c_str(), is_same ? "identical" : "DIFFERENT");
+      fixed(simulated.link_bytes / 1e6, 0).c_str(), measured.dropped_tokens,
+      is_same ? "identical" : "DIFFERENT");
   std::vector<std::vector<std::string>> rows{
       {"seconds", "measured", "simulated", "error", "at mean speed", "error"}};
   for (const auto& [name, values] : lines)
@@ -243,7 +275,16 @@ json to_json(const Outcome& outcome, const std::vector<Compared>& lines, bool is
           {"steps", outcome.measured.steps},
           {"link_bytes", outcome.measured.link_bytes},
           {"preemptions", outcome.measured.preemptions},
+          {"dropped_tokens", outcome.measured.dropped_tokens},
           {"step_seconds", outcome.steps}};
+}
+
+/// The first run that must have given the same tokens: what is pruned differs from what is not, and
+/// from nothing else.
+const Outcome& equal_of(const std::vector<Outcome>& outcomes, const Outcome& outcome) {
+  return *std::find_if(outcomes.begin(), outcomes.end(), [&](const Outcome& other) {
+    return (other.measured.dropped_tokens > 0) == (outcome.measured.dropped_tokens > 0);
+  });
 }
 
 }  // namespace
@@ -259,7 +300,7 @@ int run(const RunOptions& options) {
   json results = json::array();
   bool are_same = true;
   for (const Outcome& outcome : outcomes) {
-    const bool is_same = outcome.texts == outcomes.front().texts;
+    const bool is_same = outcome.texts == equal_of(outcomes, outcome).texts;
     const std::vector<Compared> lines = lines_of(queue.trace, outcome);
     print(outcome, lines, is_same);
     results.push_back(to_json(outcome, lines, is_same));

@@ -71,13 +71,19 @@ bool LayeredScheduler::place(double now, const layerkv::AdmittedRequest& admitte
   const std::size_t growth = running_.size() * layers();
   const bool all_fit = admitted.layers.most >= layers() &&
                        tables_.free_blocks(Tier::device) >= growth + layers() * blocks;
-  const std::size_t retained = all_fit ? layers() : admitted.layers.fewest;
+  // A round needs all layers: a prompt of which one prunes keeps them.
+  const bool is_pruned =
+      settings_.rounds.are_heeded() && request.live.known >= settings_.rounds.first_round;
+  const std::size_t retained = all_fit || is_pruned ? layers() : admitted.layers.fewest;
   if (!allocate(request, retained)) return false;
   waiting_.pop_front();
   running_.push_back(slot);
   if (!request.live.was_scheduled) results_.requests[request.live.index].scheduled = now;
   request.live.was_scheduled = true;
-  add_item(slot, std::min<std::size_t>(request.live.missing(), budget), items, budget);
+  const std::size_t tokens = step_tokens(request.live, budget);
+  if (tokens == 0) return true;
+  open_step(request, tokens);
+  add_item(slot, tokens, items, budget);
   return true;
 }
 
@@ -85,6 +91,7 @@ bool LayeredScheduler::allocate(LayeredLive& request, std::size_t retained) {
   const auto choice =
       settings_.interleaves ? layerkv::LayerChoice::interleaved : layerkv::LayerChoice::last;
   request.live.id = tables_.open().value();
+  if (prunes()) pruning_.begin(request.live.id);
   for (std::size_t layer = 0; layer < layers(); ++layer) {
     request.on_host[layer] = !layerkv::stays(layer, layers(), retained, choice);
     request.host_layers += request.on_host[layer] ? 1 : 0;
@@ -97,6 +104,7 @@ bool LayeredScheduler::allocate(LayeredLive& request, std::size_t retained) {
 void LayeredScheduler::add_item(std::uint32_t slot, std::size_t tokens,
                                 std::vector<StepItem>& items, std::size_t& budget) {
   Live& live = lives_[slot].live;
+  lives_[slot].has_room = false;
   const auto count = static_cast<std::uint32_t>(tokens);
   const bool gives = live.missing() == count;
   items.push_back({slot, count, live.computed, gives});

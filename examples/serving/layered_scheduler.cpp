@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <stdexcept>
 #include <utility>
 
 namespace serving {
@@ -35,10 +36,11 @@ layerkv::LayerwiseConfig layerwise_config(const LayeredSettings& settings) {
 }  // namespace
 
 LayeredScheduler::LayeredScheduler(const LayeredSettings& settings, RunResults& results,
-                                   Carrier carrier)
+                                   Carrier carrier, Pruning pruning)
     : settings_(settings),
       results_(results),
       carrier_(std::move(carrier)),
+      pruning_(std::move(pruning)),
       tables_(tables_config(settings)),
       layerwise_(layerwise_config(settings)),
       whole_({.shape = settings.shape, .chunk = settings.engine.batch_tokens}),
@@ -100,6 +102,7 @@ void LayeredScheduler::arrive(std::uint32_t index, const Request& request) {
   added.on_host.assign(layers(), false);
   added.host_layers = added.moving_out = added.moving_in = 0;
   added.room = 0;
+  added.has_room = added.awaits_round = false;
   const std::uint32_t stated =
       request.most_output > 0 ? request.most_output : settings_.most_output;
   added.most = request.input + std::max(stated, request.output);
@@ -112,14 +115,16 @@ void LayeredScheduler::schedule(double now, std::vector<StepItem>& items) {
   items.clear();
   has_preempted_ = false;
   end_moves(now);
-  // Copies on write are small and made before anything else on the device.
-  static_cast<void>(tables_.take_copies());
+  // Blocks are taken whole, so that none is written to by two.
+  if (!tables_.take_copies().empty()) throw std::logic_error("a block was appended to on its way");
+  if (prunes()) prune_due();
   if (settings_.offloads) rebalance(now);
   std::size_t budget = settings_.engine.batch_tokens;
   fetch_seconds_ = 0;
   schedule_running(now, items, budget);
-  if (!has_preempted_) admit(now, items, budget);
+  if (!has_preempted_ && !are_awaiting_) admit(now, items, budget);
   if (items.empty()) schedule_unhidden(items, budget);
+  if (items.empty() && are_awaiting_) unblock(now);
 }
 
 void LayeredScheduler::end_moves(double now) {
@@ -144,6 +149,9 @@ void LayeredScheduler::end_move(const Move& move, bool is_there) {
   LayeredLive& request = lives_[move.slot];
   --(move.to_host ? request.moving_out : request.moving_in);
   if (!is_there) return;
+  // What was appended meanwhile lies where the layer was; a round needs all of it.
+  const bool is_split = tables_.tier(request.live.id, move.layer) != Tier::device;
+  if (prunes() && !move.to_host && is_split) return;
   request.on_host[move.layer] = move.to_host;
   request.host_layers += move.to_host ? 1 : std::size_t{0} - 1;
 }
@@ -161,23 +169,22 @@ layerkv::LowestPoint LayeredScheduler::forecast() {
     forecast_.add({.tokens = bounded(0, request.live.known),
                    .most_tokens = bounded(0, request.most),
                    .device_layers = device,
-                   .device_blocks = device * settings_.engine.blocks_of(bounded(0, request.room)),
+                   .device_blocks = device * layer_blocks(request),
                    .steps_left = left});
   }
   // Layers on their way to the host come free.
   for (const Move& move : moves_)
     if (move.to_host && move.slot != layerkv::no_id)
-      forecast_.change(1, static_cast<std::int64_t>(settings_.engine.blocks_of(
-                              bounded(move.layer, lives_[move.slot].room))));
+      forecast_.change(1, static_cast<std::int64_t>(layer_blocks(lives_[move.slot])));
   return forecast_.lowest();
 }
 
 layerkv::MovableRequest LayeredScheduler::movable(const LayeredLive& request) const {
   const bool decodes = request.live.computed >= request.live.input;
-  if (!decodes) return {};
+  if (!decodes || request.awaits_round) return {};
   return {.device_layers = layers() - request.host_layers - request.moving_out,
           .host_layers = request.host_layers - request.moving_in,
-          .layer_blocks = settings_.engine.blocks_of(bounded(0, request.room))};
+          .layer_blocks = layer_blocks(request)};
 }
 
 bool LayeredScheduler::is_returning_enough(double now) const {
@@ -186,6 +193,7 @@ bool LayeredScheduler::is_returning_enough(double now) const {
 }
 
 void LayeredScheduler::rebalance(double now) {
+  if (are_awaiting_) return_awaited(now);
   const layerkv::LowestPoint lowest = forecast();
   movable_.clear();
   for (const std::uint32_t slot : running_) movable_.push_back(movable(lives_[slot]));
@@ -196,7 +204,7 @@ void LayeredScheduler::rebalance(double now) {
     move(now, std::span(plan_).first(plan.moves), true);
     return;
   }
-  if (is_returning_enough(now)) return;
+  if (are_awaiting_ || is_returning_enough(now)) return;
   const std::size_t allowed = watermarks_.to_return(lowest);
   const auto plan = layerkv::plan_return(movable_, allowed, plan_);
   move(now, std::span(plan_).first(plan.moves), false);
@@ -225,7 +233,7 @@ bool LayeredScheduler::move_one(double now, std::uint32_t slot, bool to_host) {
       tables_.begin_migration(request.live.id, *layer, to_host ? Tier::host : Tier::device);
   if (!id) return false;
   const auto work = layerkv::copy_of(settings_.shape, 1, bounded(*layer, request.room));
-  if (carrier_.begin) carrier_.begin(*id, request.live.id, *layer, request.live.computed, to_host);
+  if (carrier_.begin) carrier_.begin(*id, request.live.id, *layer, held(request, *layer), to_host);
   LinkWay& way = to_host ? out_ : in_;
   const double end = way.copy(now, settings_.costs.copy.seconds(work));
   results_.link_bytes += static_cast<double>(work.bytes);
@@ -240,8 +248,10 @@ void LayeredScheduler::schedule_running(double now, std::vector<StepItem>& items
   for (std::size_t i = 0; i < running_.size() && budget > 0; ++i) {
     const std::uint32_t slot = running_[i];
     const Live& live = lives_[slot].live;
-    const std::size_t tokens = std::min<std::size_t>(live.missing(), budget);
-    if (live.is_ending() || tokens == 0 || !is_hidden(now, lives_[slot])) continue;
+    const std::size_t tokens = step_tokens(live, budget);
+    if (live.is_ending() || tokens == 0 || lives_[slot].awaits_round) continue;
+    if (!is_hidden(now, lives_[slot])) continue;
+    open_step(lives_[slot], tokens);
     if (!make_room(i, live.computed + tokens)) {
       if (running_.size() <= i) return;
       continue;
@@ -254,8 +264,9 @@ void LayeredScheduler::schedule_unhidden(std::vector<StepItem>& items, std::size
   for (std::size_t i = 0; i < running_.size(); ++i) {
     const std::uint32_t slot = running_[i];
     const Live& live = lives_[slot].live;
-    const std::size_t tokens = std::min<std::size_t>(live.missing(), budget);
-    if (live.is_ending() || tokens == 0) continue;
+    const std::size_t tokens = step_tokens(live, budget);
+    if (live.is_ending() || tokens == 0 || lives_[slot].awaits_round) continue;
+    open_step(lives_[slot], tokens);
     if (make_room(i, live.computed + tokens)) return add_item(slot, tokens, items, budget);
   }
 }
@@ -276,24 +287,25 @@ bool LayeredScheduler::is_hidden(double now, const LayeredLive& request) {
 }
 
 bool LayeredScheduler::grow(LayeredLive& request, std::size_t tokens) {
-  if (tokens <= request.room) return true;
-  const std::size_t room = settings_.engine.blocks_of(tokens) * settings_.engine.block_tokens;
+  if (tokens <= request.room && !prunes()) return true;
   std::size_t need[2] = {0, 0};
   for (std::size_t layer = 0; layer < layers(); ++layer) {
     const std::size_t held = tables_.tokens(request.live.id, layer);
-    const std::size_t more = bounded(layer, room) - std::min<std::size_t>(held, room);
+    const std::size_t wanted = rows(request, layer, tokens);
     need[request.on_host[layer] ? 1 : 0] +=
-        more == 0 ? 0 : tables_.blocks_needed(request.live.id, layer, more);
+        wanted <= held ? 0 : tables_.blocks_needed(request.live.id, layer, wanted - held);
   }
   if (need[0] > tables_.free_blocks(Tier::device) || need[1] > tables_.free_blocks(Tier::host))
     return false;
   for (std::size_t layer = 0; layer < layers(); ++layer) {
     const std::size_t held = tables_.tokens(request.live.id, layer);
-    if (bounded(layer, room) <= held) continue;
+    const std::size_t wanted = rows(request, layer, tokens);
+    if (wanted <= held) continue;
     const Tier tier = request.on_host[layer] ? Tier::host : Tier::device;
-    if (!tables_.append(request.live.id, layer, bounded(layer, room) - held, tier)) return false;
+    if (!tables_.append(request.live.id, layer, wanted - held, tier)) return false;
   }
-  request.room = static_cast<std::uint32_t>(room);
+  const std::size_t blocks = settings_.engine.blocks_of(tokens);
+  request.room = static_cast<std::uint32_t>(blocks * settings_.engine.block_tokens);
   return true;
 }
 
@@ -329,6 +341,7 @@ void LayeredScheduler::release(LayeredLive& request) {
   request.on_host.assign(layers(), false);
   request.host_layers = request.moving_in = request.moving_out = 0;
   request.room = 0;
+  request.has_room = request.awaits_round = false;
 }
 
 }  // namespace serving

@@ -29,7 +29,9 @@ struct LayeredLive {
   std::uint32_t room = 0;  ///< tokens that its tables have room for, before bounds
   std::uint32_t most = 0;  ///< tokens that it may come to, as far as the engine knows
   double arrival = 0;
-  double first = -1;  ///< when its first token came
+  double first = -1;          ///< when its first token came
+  bool has_room = false;      ///< its pruner has made room for its next step
+  bool awaits_round = false;  ///< a round is due, and some of its layers are not on the device
 };
 
 /// What has become of a layer on its way.
@@ -46,13 +48,28 @@ struct Carrier {
   std::function<MoveState(lethe::layerkv::MigrationId)> state;
 };
 
+/// Prunes requests in reality. Without functions nothing is dropped, and layers are taken to hold
+/// all tokens up to their bounds.
+struct Pruning {
+  std::function<void(lethe::layerkv::RequestId)> begin;
+  /// Whether a round comes before so many tokens more; it needs all layers on the device.
+  std::function<bool(lethe::layerkv::RequestId, std::size_t tokens)> is_due;
+  /// Prunes what is due; the tables have given back its blocks then.
+  std::function<void(lethe::layerkv::RequestId, std::size_t tokens)> make_room;
+  /// Tokens of each layer.
+  std::function<std::span<const std::uint32_t>(lethe::layerkv::RequestId)> held;
+};
+
 /// Decides what each step computes, with the library's layer-wise allocation, admission, placement
 /// and forecast; the rules are otherwise Scheduler's. A prompt takes all of its blocks when it is
 /// admitted. When a running request lacks a block it waits for layers that are on their way to the
-/// host, and where there are none, the one admitted last is preempted.
+/// host, and where there are none, the one admitted last is preempted. A request with a round due
+/// waits until all of its layers are on the device; they come first, and nobody is admitted
+/// meanwhile.
 class LayeredScheduler {
  public:
-  LayeredScheduler(const LayeredSettings& settings, RunResults& results, Carrier carrier = {});
+  LayeredScheduler(const LayeredSettings& settings, RunResults& results, Carrier carrier = {},
+                   Pruning pruning = {});
 
   void arrive(std::uint32_t index, const Request& request);
   void schedule(double now, std::vector<StepItem>& items);
@@ -71,6 +88,7 @@ class LayeredScheduler {
   double device_share() const;
   double host_share() const;
   const lethe::layerkv::BlockTables& tables() const { return tables_; }
+  lethe::layerkv::BlockTables& tables() { return tables_; }
   /// A request by the slot of its items.
   const Live& live(std::uint32_t slot) const { return lives_[slot].live; }
   /// Takes note of layers that have come to where they go; one whose copy failed stays where it
@@ -89,8 +107,25 @@ class LayeredScheduler {
 
   std::size_t layers() const { return settings_.shape.layers; }
   std::uint32_t bounded(std::size_t layer, std::size_t tokens) const;
+  bool prunes() const { return static_cast<bool>(pruning_.held); }
+  /// Tokens of the next step, 0 when it finds none within the budget.
+  std::size_t step_tokens(const Live& live, std::size_t budget) const;
+  /// Tokens that a layer's table needs room for, for `tokens` of the request in all.
+  std::size_t rows(const LayeredLive& request, std::size_t layer, std::size_t tokens) const;
+  /// Blocks of a layer of the request: of unequal ones the most.
+  std::size_t layer_blocks(const LayeredLive& request) const;
+  /// Tokens that a layer of the request holds.
+  std::size_t held(const LayeredLive& request, std::size_t layer) const;
   MoveState state(const Move& move, double now) const;
   void end_move(const Move& move, bool is_there);
+  bool is_all_on_device(const LayeredLive& request) const;
+  /// Rounds that are due, of requests whose layers are all on the device.
+  void prune_due();
+  void return_awaited(double now);
+  /// Nothing can be computed before a round, and nothing is on its way: those admitted last give
+  /// way until the layers that it needs find room.
+  void unblock(double now);
+  void open_step(LayeredLive& request, std::size_t tokens);
   void rebalance(double now);
   lethe::layerkv::LowestPoint forecast();
   lethe::layerkv::MovableRequest movable(const LayeredLive& request) const;
@@ -119,6 +154,7 @@ class LayeredScheduler {
   LayeredSettings settings_;
   RunResults& results_;
   Carrier carrier_;
+  Pruning pruning_;
   lethe::layerkv::BlockTables tables_;
   lethe::layerkv::LayerwiseAdmission layerwise_;
   lethe::layerkv::WholeRequestAdmission whole_;
@@ -144,6 +180,7 @@ class LayeredScheduler {
   std::size_t largest_bound_ = 0;  ///< 0: none
   std::size_t finished_ = 0;
   bool has_preempted_ = false;
+  bool are_awaiting_ = false;  ///< some running requests, a round
 };
 
 }  // namespace serving

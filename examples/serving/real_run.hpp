@@ -4,16 +4,29 @@
 #include <functional>
 #include <lethe/layerkv/copier.hpp>
 #include <lethe/layerkv/thread_copier.hpp>
+#include <optional>
 #include <stdexcept>
+#include <string>
+#include <vector>
 
 #include "block_memory.hpp"
 #include "engine.hpp"
 #include "layered_scheduler.hpp"
 #include "memory.hpp"
 #include "real_loop.hpp"
+#include "request_pruners.hpp"
 #include "workbench.hpp"
 
 namespace serving {
+
+/// A pruner for each request of a run.
+struct PrunedRun {
+  std::string policy;                 ///< as the decoder's; empty: every token stays
+  std::vector<std::uint32_t> bounds;  ///< the most tokens that each layer holds
+  RoundSteps rounds;
+
+  bool prunes() const { return !policy.empty(); }
+};
 
 /// What a queue is served with. Blocks of all layers.
 struct RealSettings {
@@ -23,12 +36,25 @@ struct RealSettings {
   double each_token = 0.2;      ///< the TPOT that admission keeps to
   bool minds_slack = true;      ///< as LayeredSettings
   lethe::layerkv::Costs costs;  ///< what the scheduler of layers reckons with
+  PrunedRun pruned;
 
-  bool is_layerwise() const { return host_blocks > 0; }
+  bool offloads() const { return host_blocks > 0; }
+  /// Whether each layer has a block table.
+  bool is_layerwise() const { return offloads() || pruned.prunes(); }
 };
+
+/// Pruning by a policy of the decoder's command line, no layer beyond `bound` tokens.
+///
+/// @param longest  tokens of the longest request
+/// @throws decoder::Error for an unknown policy, and a bound that it cannot work with
+PrunedRun pruned_run(const decoder::Workbench& bench, const std::string& policy, std::size_t bound,
+                     std::size_t longest, const EngineSettings& engine);
 
 /// The same settings for the scheduler of layers.
 LayeredSettings layered_settings(const Profile& profile, const RealSettings& settings);
+
+/// The pruner that each request begins with.
+decoder::Pruner run_pruner(const decoder::Workbench& bench, const PrunedRun& pruned);
 
 /// Tokens of the longest request, its answer included.
 std::size_t longest_request(const Trace& trace);
@@ -76,6 +102,30 @@ void serve_whole(decoder::Workbench& bench, const Trace& trace, const Profile& p
   serve_all(trace, scheduler, runner, clock, results, texts, hooks);
 }
 
+/// What serving by layers consists of, for the scheduler to reach it.
+template <class Copier>
+struct LayerParts {
+  RealLink<Copier>* link = nullptr;
+  RequestPruners* pruners = nullptr;
+};
+
+template <class Copier>
+Carrier carrier_of(const LayerParts<Copier>& parts, const LayeredScheduler& scheduler) {
+  return {.begin =
+              [&](auto id, auto request, std::size_t layer, std::size_t tokens, bool to_host) {
+                parts.link->begin_move(scheduler.tables(), id, request, layer, tokens, to_host);
+              },
+          .state = [&](auto id) { return parts.link->state(id); }};
+}
+
+template <class Copier>
+Pruning pruning_of(const LayerParts<Copier>& parts) {
+  return {.begin = [&](auto id) { parts.pruners->begin(id); },
+          .is_due = [&](auto id, auto tokens) { return parts.pruners->is_due(id, tokens); },
+          .make_room = [&](auto id, auto tokens) { parts.pruners->make_room(id, tokens); },
+          .held = [&](auto id) { return parts.pruners->held(id); }};
+}
+
 template <class Copier>
 void serve_layers(decoder::Workbench& bench, const Trace& trace, const Profile& profile,
                   const RealSettings& settings, Copier& copier, RunResults& results, Texts& texts,
@@ -84,22 +134,24 @@ void serve_layers(decoder::Workbench& bench, const Trace& trace, const Profile& 
                                   settings.engine.block_tokens);
   LayeredSettings layered = layered_settings(profile, settings);
   layered.longest = longest_request(trace);
-  RealLink<Copier>* carries = nullptr;
-  LayeredScheduler scheduler(
-      layered, results,
-      {.begin =
-           [&](auto id, auto request, std::size_t layer, std::size_t tokens, bool to_host) {
-             carries->begin_move(scheduler.tables(), id, request, layer, tokens, to_host);
-           },
-       .state = [&](auto id) { return carries->state(id); }});
+  LayerParts<Copier> parts;
+  const bool prunes = settings.pruned.prunes();
+  LayeredScheduler scheduler(layered, results, carrier_of(parts, scheduler),
+                             prunes ? pruning_of(parts) : Pruning{});
   const lethe::layerkv::BlockTablesConfig& tables = scheduler.tables().config();
   BlockMemory memory({empty.block_bytes(), empty.block_tokens(), empty.layers(), false}, tables);
   RunClock clock;
   RealLink<Copier> link({profile.link_bytes, step_blocks(tables), tables.migrations}, memory,
                         copier, clock);
-  carries = &link;
-  StepRunner<RealLink<Copier>> runner(bench.decoder, empty, bench.tokenizer.size(), memory, link);
+  parts.link = &link;
+  std::optional<RequestPruners> pruners;
+  if (prunes)
+    pruners.emplace(run_pruner(bench, settings.pruned), scheduler.tables(), memory, empty);
+  parts.pruners = pruners ? &*pruners : nullptr;
+  StepRunner<RealLink<Copier>> runner(bench.decoder, empty, bench.tokenizer.size(), memory, link,
+                                      parts.pruners);
   serve_all(trace, scheduler, runner, clock, results, texts, hooks);
+  if (pruners) results.dropped_tokens = pruners->dropped();
 }
 
 }  // namespace detail

@@ -39,10 +39,11 @@ struct RunResults {
   std::vector<LayerMoment> layer_moments;
   std::size_t steps = 0;
   std::size_t preemptions = 0;
-  std::size_t reused_tokens = 0;  ///< of prompts and recomputations, found in the prefix cache
-  double busy = 0;                ///< seconds that steps took
-  double makespan = 0;            ///< until the last token
-  double link_seconds = 0;        ///< that copies between device and host took
+  std::size_t reused_tokens = 0;   ///< of prompts and recomputations, found in the prefix cache
+  std::size_t dropped_tokens = 0;  ///< by pruners, over all layers; a flat cap counts none
+  double busy = 0;                 ///< seconds that steps took
+  double makespan = 0;             ///< until the last token
+  double link_seconds = 0;         ///< that copies between device and host took
   double link_bytes = 0;
 };
 

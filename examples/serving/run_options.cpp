@@ -60,11 +60,20 @@ void add_options(CLI::App& app, RunOptions& options) {
                  "Seconds a token that layerkv promises those that decode")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
-  app.add_option("--policy", options.policies,
-                 "unlimited (whole requests, no lack of blocks), vllm (whole requests), layerkv, "
-                 "layerkv-greedy (without the rule of slack); several by commas")
+  app.add_option(
+         "--policy", options.policies,
+         "unlimited (whole requests, no lack of blocks), vllm (whole requests), layerkv, "
+         "layerkv-greedy (without the rule of slack), lethe (pruned, layers on the device), "
+         "layerkv+lethe (both), lethe-unlimited (pruned, no lack of blocks); several by "
+         "commas")
       ->delimiter(',')
       ->capture_default_str();
+  app.add_option("--pruner", options.pruner,
+                 "Who prunes, and its settings: as the decoder's --policy (lethe:decay=0.9)")
+      ->capture_default_str();
+  app.add_option("--bound", options.bound, "Most tokens of a layer where requests are pruned")
+      ->capture_default_str()
+      ->check(count_up_to(1 << 20));
   app.add_option("--json", options.json, "Write the same figures to this file as JSON");
 }
 

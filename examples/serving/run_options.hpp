@@ -27,7 +27,9 @@ struct RunOptions {
   double link_gigabytes = 1;      ///< a second, each way
   std::size_t sequences = 16;     ///< in a step
   std::size_t batch_tokens = 512;
-  double each_token = 0.2;  ///< the TPOT that layerkv's admission keeps to
+  double each_token = 0.2;       ///< the TPOT that layerkv's admission keeps to
+  std::string pruner = "lethe";  ///< as the decoder's --policy; of the policies that prune
+  std::size_t bound = 128;       ///< most tokens of a layer there
   std::vector<std::string> policies{"unlimited", "vllm", "layerkv"};
   std::string json;
 };

@@ -11,6 +11,7 @@
 #include "block_memory.hpp"
 #include "decoder.hpp"
 #include "real_link.hpp"
+#include "request_pruners.hpp"
 #include "sampler.hpp"
 #include "stopwatch.hpp"
 
@@ -34,21 +35,24 @@ struct StepSeconds {
 
 /// Computes steps of requests whose caches lie in blocks of two pools. A layer reads its blocks on
 /// the device where they lie; those on the host are fetched ahead into a staging buffer, and what
-/// the step writes to them goes back from another.
+/// the step writes to them goes back from another. Of pruned requests each layer holds as many
+/// tokens as its pruner left.
 template <class Link>
 class StepRunner {
  public:
-  /// memory, decoder, link: outlive the runner. symbols: of the vocabulary, that may be drawn.
+  /// memory, decoder, link, pruners: outlive the runner. symbols: of the vocabulary, that may be
+  /// drawn. pruners: of the requests; null: none is pruned.
   StepRunner(decoder::Decoder& decoder, const decoder::PagedCache& empty_cache, std::size_t symbols,
-             BlockMemory& memory, Link& link)
+             BlockMemory& memory, Link& link, RequestPruners* pruners = nullptr)
       : decoder_(decoder),
         empty_(empty_cache),
         symbols_(symbols),
         memory_(memory),
         link_(link),
+        pruners_(pruners),
         sampler_({}) {}
 
-  /// Appends each part's tokens to its request's cache, whose tables have room for them.
+  /// Appends each part's tokens to its request's cache, whose tables and pruner have room for them.
   /// @return the token that follows each part, by greatest probability
   std::span<const std::int32_t> run(const lethe::layerkv::BlockTables& tables,
                                     std::span<const StepPart> parts) {
@@ -61,6 +65,8 @@ class StepRunner {
         decoder_.step(inputs_, {.before = [&](std::size_t layer) { place(tables, parts, layer); },
                                 .after = [&](std::size_t layer) { leave(layer); }});
     draw(logits);
+    if (pruners_ != nullptr)
+      for (const StepPart& part : parts) pruners_->advance(part.request, part.tokens.size());
     link_.finish_sending();
     note(watch.seconds(), link_.waited() - waited);
     return drawn_;
@@ -78,20 +84,27 @@ class StepRunner {
     caches_.resize(parts.size(), empty_);
     inputs_.clear();
     for (std::size_t i = 0; i < parts.size(); ++i) {
-      caches_[i].resize(parts[i].context);
-      inputs_.push_back({&caches_[i], parts[i].tokens, parts[i].context});
+      for (std::size_t layer = 0; layer < empty_.layers(); ++layer)
+        caches_[i].resize(layer, held(parts[i], layer));
+      inputs_.push_back({&caches_[i], parts[i].tokens, parts[i].context,
+                         pruners_ != nullptr ? &pruners_->pruner(parts[i].request) : nullptr});
     }
+  }
+
+  /// Tokens of a layer before the step.
+  std::size_t held(const StepPart& part, std::size_t layer) const {
+    return pruners_ != nullptr ? pruners_->held(part.request)[layer] : part.context;
   }
 
   /// The blocks of a layer that a part reads or writes.
   std::span<const Block> blocks(const lethe::layerkv::BlockTables& tables, const StepPart& part,
                                 std::size_t layer) const {
-    const std::size_t tokens = part.context + part.tokens.size();
+    const std::size_t tokens = held(part, layer) + part.tokens.size();
     const std::size_t count = (tokens + block_tokens() - 1) / block_tokens();
     return tables.table(part.request, memory_.table_of(layer)).first(count);
   }
-  std::size_t read_blocks(const StepPart& part) const {
-    return (part.context + block_tokens() - 1) / block_tokens();
+  std::size_t read_blocks(const StepPart& part, std::size_t layer) const {
+    return (held(part, layer) + block_tokens() - 1) / block_tokens();
   }
   static bool is_on_host(Block block) { return block.tier() == lethe::layerkv::Tier::host; }
 
@@ -99,7 +112,7 @@ class StepRunner {
     for (std::size_t layer = 0; layer < memory_.shape().layers; ++layer) {
       std::vector<Block> read;
       for (const StepPart& part : parts)
-        for (const Block block : blocks(tables, part, layer).first(read_blocks(part)))
+        for (const Block block : blocks(tables, part, layer).first(read_blocks(part, layer)))
           if (is_on_host(block)) read.push_back(block);
       if (!read.empty()) link_.fetch(layer, std::move(read));
     }
@@ -116,18 +129,18 @@ class StepRunner {
       places_.clear();
       const std::span<const Block> table = blocks(tables, parts[i], layer);
       for (std::size_t entry = 0; entry < table.size(); ++entry)
-        places_.push_back(is_on_host(table[entry]) ? staged(table[entry], entry, parts[i])
+        places_.push_back(is_on_host(table[entry]) ? staged(table[entry], entry, parts[i], layer)
                                                    : memory_.at(table[entry], layer));
       caches_[i].place(layer, places_);
     }
   }
 
   /// Where a block of the host stands while its layer is computed.
-  std::byte* staged(Block block, std::size_t entry, const StepPart& part) {
+  std::byte* staged(Block block, std::size_t entry, const StepPart& part, std::size_t layer) {
     const std::size_t bytes = memory_.shape().bytes;
     std::byte* read = nullptr;
-    if (entry < read_blocks(part)) read = std::exchange(fetched_, fetched_ + bytes);
-    if (entry < part.context / block_tokens()) return read;
+    if (entry < read_blocks(part, layer)) read = std::exchange(fetched_, fetched_ + bytes);
+    if (entry < held(part, layer) / block_tokens()) return read;
     if (written_ == nullptr) written_ = link_.next_buffer();
     std::byte* at = std::exchange(written_, written_ + bytes);
     if (read != nullptr) std::copy_n(read, bytes, at);
@@ -161,6 +174,7 @@ class StepRunner {
   std::size_t symbols_;
   BlockMemory& memory_;
   Link& link_;
+  RequestPruners* pruners_;
   decoder::Sampler sampler_;
   std::vector<decoder::PagedCache> caches_;
   std::vector<decoder::PagedPart> inputs_;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "error.hpp"
 #include "machine.hpp"
 #include "prompt_queue.hpp"
 #include "real_run.hpp"
@@ -101,6 +102,45 @@ Texts unlimited(decoder::Workbench& bench, const PromptQueue& queue) {
   return texts;
 }
 
+/// One in which most reach a bound of 64 tokens while they decode.
+PromptQueue growing_queue(const decoder::Workbench& bench, std::uint64_t seed) {
+  return make_queue(bench, "",
+                    {.requests = 10,
+                     .rate = 2000,
+                     .shortest_input = 20,
+                     .longest_input = 90,
+                     .shortest_output = 20,
+                     .longest_output = 60,
+                     .seed = seed});
+}
+
+/// The same, each request with a pruner of its own.
+RealSettings pruned_settings(const decoder::Workbench& bench, const PromptQueue& queue,
+                             std::size_t blocks, std::size_t host_blocks, std::size_t bound,
+                             const char* pruner = "lethe") {
+  RealSettings settings = settings_of(blocks, host_blocks);
+  settings.pruned = pruned_run(bench, pruner, bound, longest_request(queue.trace), settings.engine);
+  return settings;
+}
+
+/// What each request says when it is pruned with nobody beside it and blocks without end.
+Texts alone(decoder::Workbench& bench, const PromptQueue& queue, const RealSettings& settings) {
+  Texts texts;
+  for (std::size_t i = 0; i < queue.prompts.size(); ++i) {
+    PromptQueue one;
+    one.trace.requests = {queue.trace.requests[i]};
+    one.prompts = {queue.prompts[i]};
+    RealSettings ample = settings;
+    ample.device_blocks = 200;
+    ample.host_blocks = 0;
+    layerkv::ThreadCopier copier({.threads = 1});
+    Texts text;
+    serve(bench, one, ample, copier, text);
+    texts.push_back(text.front());
+  }
+  return texts;
+}
+
 }  // namespace
 
 TEST_CASE("too few blocks, and layers on the host, change no token") {
@@ -151,4 +191,84 @@ TEST_CASE("a request larger than the device is refused, and the others are serve
     }
     CHECK(refused > 0);
   }
+}
+
+TEST_CASE("a pruned request says what it says alone, whoever is beside it") {
+  decoder::Workbench bench({.file = {}, .threads = 1});
+  const char* const pruner = GENERATE("lethe", "h2o", "knorm");
+  std::size_t preemptions = 0;
+  for (const std::uint64_t seed : {3u, 4u}) {
+    INFO(pruner << ", seed " << seed);
+    const PromptQueue queue = growing_queue(bench, seed);
+    RealSettings settings = pruned_settings(bench, queue, 10, 0, 64, pruner);
+    const Texts expected = alone(bench, queue, settings);
+    CHECK(expected != unlimited(bench, queue));
+    layerkv::ThreadCopier copier({.threads = 2, .batches = 128, .batch_copies = 1024});
+    Texts texts;
+    const RunResults whole = serve(bench, queue, settings, copier, texts);
+    CHECK(whole.dropped_tokens > 0);
+    preemptions += whole.preemptions;
+    CHECK(texts == expected);
+    settings.host_blocks = 60;
+    const RunResults layered = serve(bench, queue, settings, copier, texts);
+    CHECK(layered.dropped_tokens > 0);
+    CHECK(layered.link_bytes > 0);
+    CHECK(texts == expected);
+  }
+  CHECK(preemptions > 0);
+}
+
+TEST_CASE("copies that fail change nothing of what pruned requests say") {
+  decoder::Workbench bench({.file = {}, .threads = 1});
+  const PromptQueue queue = growing_queue(bench, 5);
+  const RealSettings settings = pruned_settings(bench, queue, 10, 60, 64);
+  FailingCopier copier(700);
+  Texts texts;
+  const RunResults results = serve(bench, queue, settings, copier, texts);
+  CHECK(copier.failures > 20);
+  CHECK(results.dropped_tokens > 0);
+  CHECK((texts == alone(bench, queue, settings)));
+}
+
+TEST_CASE("a pruner with nothing to drop changes no token") {
+  decoder::Workbench bench({.file = {}, .threads = 1});
+  const PromptQueue queue = queue_of(bench, 4);
+  for (const std::size_t host_blocks : {0u, 60u}) {
+    layerkv::ThreadCopier copier({.threads = 1, .batches = 128, .batch_copies = 1024});
+    Texts texts;
+    const RunResults results =
+        serve(bench, queue, pruned_settings(bench, queue, 14, host_blocks, 1000), copier, texts);
+    CHECK(results.dropped_tokens == 0);
+    CHECK(texts == unlimited(bench, queue));
+  }
+}
+
+TEST_CASE("pruning serves what does not fit as a whole") {
+  decoder::Workbench bench({.file = {}, .threads = 1});
+  const PromptQueue queue = queue_of(bench, 1);
+  layerkv::ThreadCopier copier({.threads = 1, .batches = 128, .batch_copies = 1024});
+  Texts texts;
+  // The longest request takes more than the four blocks of a bound of 64 tokens.
+  REQUIRE(longest_request(queue.trace) > 64);
+  const RunResults results =
+      serve(bench, queue, pruned_settings(bench, queue, 4, 0, 64), copier, texts);
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    CHECK_FALSE(results.requests[i].is_refused);
+    CHECK(texts[i].size() == queue.prompts[i].size() + queue.trace.requests[i].output);
+  }
+}
+
+TEST_CASE("there is no pruning without a pruner, or within too small a bound") {
+  const decoder::Workbench bench({.file = {}, .threads = 1});
+  CHECK_THROWS_AS(pruned_run(bench, "none", 64, 100, {}), decoder::Error);
+  CHECK_THROWS_AS(pruned_run(bench, "first come", 64, 100, {}), decoder::Error);
+  CHECK_THROWS_AS(pruned_run(bench, "adakv", 64, 100, {}), decoder::Error);
+  CHECK_THROWS_AS(pruned_run(bench, "lethe", 2, 100, {}), decoder::Error);
+}
+
+TEST_CASE("a prompt comes in pieces that end at the same places, an answer token by token") {
+  const RoundSteps rounds{.early_piece = 64, .late_piece = 16, .first_round = 100};
+  std::vector<std::size_t> pieces;
+  for (std::size_t at = 0; at < 140; at += pieces.back()) pieces.push_back(rounds.tokens(at, 138));
+  CHECK(pieces == std::vector<std::size_t>{64, 36, 16, 16, 6, 1, 1});
 }
