@@ -10,8 +10,10 @@
 #include "engine.hpp"
 #include "measured_run.hpp"
 #include "metrics.hpp"
+#include "one_line.hpp"
 #include "output.hpp"
 #include "report_text.hpp"
+#include "shared_prefixes.hpp"
 
 namespace serving {
 namespace {
@@ -78,14 +80,26 @@ void print(const MeasuredRun& run, const RunResults& results, const std::vector<
               decoder::text_table(rows).c_str());
 }
 
-bool read_shared_prompts(const ValidateOptions& options, MeasuredRun& run) {
+/// Where what the prompts share is known from; empty: it is not known.
+std::string read_shared_prompts(const ValidateOptions& options, MeasuredRun& run) {
+  const std::size_t block = run.settings.block_tokens;
+  if (!options.shared_prefixes.empty()) {
+    share_prefixes(read_shared_prefixes(options.shared_prefixes, run.trace), block, run.trace);
+    return options.shared_prefixes;
+  }
   std::error_code unknown;
   const std::string beside = options.run + "/prompts.jsonl";
   std::string path = options.prompts;
   if (path.empty() && std::filesystem::exists(beside, unknown)) path = beside;
-  if (path.empty()) return false;
-  read_prompts(path, run.settings.block_tokens, run.trace);
-  return true;
+  if (!path.empty()) {
+    read_prompts(path, block, run.trace);
+    return path;
+  }
+  const auto known = known_prefixes(run.dataset);
+  // The table is of the whole workload; the run may be of a part.
+  if (known.empty() || !are_of(known, run.trace)) return "";
+  share_prefixes(known, block, run.trace);
+  return "a table of this workload";
 }
 
 json to_json(const std::vector<Line>& lines) {
@@ -105,18 +119,20 @@ json to_json(const std::vector<Line>& lines) {
 int validate(const ValidateOptions& options) {
   decoder::check_writable(options.json);
   MeasuredRun run = read_measured_run(options.run, model_shape(options.model));
-  const bool knows_prompts = read_shared_prompts(options, run);
+  const std::string source = read_shared_prompts(options, run);
   const RunResults results = serve(run.trace, run.profile, run.settings);
   const std::vector<Line> lines = compare(run, results);
   print(run, results, lines);
-  if (!knows_prompts && run.settings.has_prefix_cache)
+  if (!source.empty())
+    std::printf("Which prompts begin alike: by %s.\n", decoder::one_line(source).c_str());
+  else if (run.settings.has_prefix_cache)
     std::puts(
-        "The prompts are not known (--prompts), so none shares blocks with another, which the "
-        "engine's prefix cache let them do.");
+        "The prompts are not known (--prompts, --shared-prefixes), so none shares blocks with "
+        "another, which the engine's prefix cache let them do.");
   decoder::write_json(options.json, {{"lines", to_json(lines)},
                                      {"steps", results.steps},
                                      {"preemptions", results.preemptions},
-                                     {"prompts", knows_prompts}});
+                                     {"prompts", !source.empty()}});
   for (const Line& line : lines)
     if (!line.is_within()) return 1;
   return 0;

@@ -31,6 +31,10 @@ bool flag_at(const json& meta, const char* pointer, bool otherwise) {
   return meta.contains(at) && meta.at(at).is_boolean() ? meta.at(at).get<bool>() : otherwise;
 }
 
+std::string text_at(const json& meta, const char* key) {
+  return meta.contains(key) && meta.at(key).is_string() ? meta.at(key).get<std::string>() : "";
+}
+
 EngineSettings settings_of(const json& meta, const std::string& path) {
   const std::string scheduler = "/resolved_config/scheduler_config/";
   return {
@@ -70,7 +74,8 @@ MeasuredRun read_measured_run(const std::string& folder, const ModelShape& model
                               .times = measured_times(folder, model),
                               .device_blocks = blocks},
                   .settings = settings_of(meta, path),
-                  .served = {}};
+                  .served = {},
+                  .dataset = text_at(meta, "dataset_hash")};
   read_served(folder + "/requests.csv", run);
   return run;
 }

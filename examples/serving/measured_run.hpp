@@ -18,6 +18,7 @@ struct MeasuredRun {
   EngineSettings settings;
   std::vector<Served> served;  ///< as measured
   double makespan = 0;
+  std::string dataset;  ///< the SHA-256 of the workload that was sent; empty: not noted
 };
 
 /// Reads a folder with requests.csv (arrival_s, input_tokens, output_tokens and the measured

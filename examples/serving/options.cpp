@@ -89,9 +89,14 @@ void add_options(CLI::App& app, ValidateOptions& options) {
                  "Folder of a measured run: requests.csv, meta.json, dense.csv, attention.csv, "
                  "per_sequence.csv")
       ->required();
-  app.add_option("--prompts", options.prompts,
-                 "JSON lines with each request's input_tok_ids, so that prompts that begin alike "
-                 "share blocks as they did; without, RUN/prompts.jsonl where it is there");
+  auto* prompts = app.add_option(
+      "--prompts", options.prompts,
+      "JSON lines with each request's input_tok_ids, so that prompts that begin alike share blocks "
+      "as they did; without, RUN/prompts.jsonl where it is there");
+  app.add_option("--shared-prefixes", options.shared_prefixes,
+                 "CSV of which prompts continue others (request,continues,tokens) instead; "
+                 "without, the program's own where it knows the workload")
+      ->excludes(prompts);
   add_model(app, options.model);
   add_json(app, options.json);
 }

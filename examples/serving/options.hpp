@@ -31,7 +31,8 @@ struct WorkOptions {
 /// `serving validate`.
 struct ValidateOptions {
   std::string run;
-  std::string prompts;  ///< empty: prompts.jsonl of the run's folder, if it is there
+  std::string prompts;          ///< empty: prompts.jsonl of the run's folder, if it is there
+  std::string shared_prefixes;  ///< a table instead; empty: one that comes with the program
   std::string model = "llama-3.1-8b";
   std::string json;
 };

@@ -6,6 +6,7 @@
 #include "files.hpp"
 #include "measured_folder.hpp"
 #include "profile.hpp"
+#include "shared_prefixes.hpp"
 #include "small_kernels.hpp"
 #include "trace.hpp"
 
@@ -151,6 +152,64 @@ TEST_CASE("prompts that begin alike have the same hashes as far as they do") {
   CHECK_THROWS_AS(serving::read_prompts(
                       folder.write("r.jsonl", "{\"input_tok_ids\": [1,2,3,4,5]}\n"), 2, trace),
                   decoder::Error);
+}
+
+TEST_CASE("a table of shared prefixes shares the blocks that the prompts do") {
+  const Folder folder;
+  const std::string requests = seconds + "0,5,1\n1,6,1\n2,4,1\n3,7,1\n";
+  auto by_prompts = serving::read_trace(folder.write("a.csv", requests));
+  auto by_table = by_prompts;
+  serving::read_prompts(folder.write("p.jsonl",
+                                     "{\"input_tok_ids\": [1,2,3,4,5]}\n"
+                                     "{\"input_tok_ids\": [1,2,9,4,5,6]}\n"
+                                     "{\"input_tok_ids\": [7,2,3,4]}\n"
+                                     "{\"input_tok_ids\": [1,2,9,4,5,7,8]}\n"),
+                        2, by_prompts);
+  const std::string table = folder.write("t.csv", "request,continues,tokens\n2,1,2\n4,2,5\n");
+  serving::share_prefixes(serving::read_shared_prefixes(table, by_table), 2, by_table);
+  REQUIRE(by_table.hash_tokens == 2);
+  REQUIRE(by_table.hashes.size() == by_prompts.hashes.size());
+  for (std::size_t i = 0; i < by_table.hashes.size(); ++i)
+    for (std::size_t j = 0; j < i; ++j)
+      CHECK((by_table.hashes[i] == by_table.hashes[j]) ==
+            (by_prompts.hashes[i] == by_prompts.hashes[j]));
+}
+
+TEST_CASE("a table of shared prefixes that cannot be is refused by its row") {
+  const Folder folder;
+  const auto trace = serving::read_trace(folder.write("a.csv", seconds + "0,5,1\n1,6,1\n2,4,1\n"));
+  const auto refusal = [&](const std::string& rows) {
+    const std::string path = folder.write("t.csv", "request,continues,tokens\n" + rows);
+    try {
+      serving::read_shared_prefixes(path, trace);
+    } catch (const decoder::Error& error) {
+      return std::string(error.what()).substr(path.size());
+    }
+    return std::string();
+  };
+  CHECK(refusal("2,1,5\n3,2,4\n").empty());
+  CHECK(refusal("1,1,3\n").find(": row 2: request") == 0);
+  CHECK(refusal("3,1,3\n2,1,3\n").find(": row 3: request") == 0);
+  CHECK(refusal("4,1,3\n").find(": row 2: request") == 0);
+  CHECK(refusal("2,2,3\n").find(": row 2: continues") == 0);
+  CHECK(refusal("3,1,5\n").find(": row 2: tokens") == 0);
+  CHECK(refusal("2,1\n").find(": row 2") == 0);
+}
+
+TEST_CASE("a workload is known by its hash alone") {
+  CHECK(serving::known_prefixes("").empty());
+  const auto known =
+      serving::known_prefixes("05e48b32da530d4a3dd77f3d47c6fe694ac8308d611aa088e38bb10fba2b3b3a");
+  REQUIRE(known.size() == 32);
+  std::size_t blocks = 0;
+  for (const auto& shared : known) {
+    CHECK(shared.continues < shared.request);
+    blocks += shared.tokens / 16;
+  }
+  CHECK(blocks == 1220);
+  const Folder folder;
+  const auto part = serving::read_trace(folder.write("a.csv", seconds + "0,5,1\n1,6,1\n"));
+  CHECK_FALSE(serving::are_of(known, part));
 }
 
 TEST_CASE("a made-up trace is the same for the same seed, and as asked") {
