@@ -19,8 +19,13 @@ namespace {
 
 using nlohmann::json;
 
-/// Throws when the request does not come after the one before it.
-void check_order(const std::string& path, std::size_t row, const Trace& trace, double arrival) {
+/// Seconds of the longest trace, some thirty years: beyond, adding a step's time changes nothing.
+constexpr double most_seconds = 1e9;
+
+/// Throws when the request does not come after the one before it, or never.
+void check_arrival(const std::string& path, std::size_t row, const Trace& trace, double arrival) {
+  if (arrival > most_seconds)
+    refuse_row(path, row, "arrives more than a billion seconds after the trace begins");
   if (!trace.requests.empty() && arrival < trace.requests.back().arrival)
     refuse_row(path, row, "arrives before the row above it: sort the trace by arrival");
 }
@@ -43,7 +48,7 @@ void read_seconds(CsvReader& csv, Trace& trace) {
   const bool has_most = csv.has("max_tokens");
   while (csv.next()) {
     const double at = csv.number(arrival);
-    check_order(csv.path(), csv.row(), trace, at);
+    check_arrival(csv.path(), csv.row(), trace, at);
     trace.requests.push_back({.arrival = at,
                               .input = small(csv.count(input, 1, most_tokens)),
                               .output = small(csv.count(output, 1, most_tokens))});
@@ -64,7 +69,7 @@ void read_dates(CsvReader& csv, Trace& trace) {
       csv.refuse("TIMESTAMP is \"" + decoder::one_line(csv.cell(time)) +
                  "\": give a date and a time such as 2023-11-16 18:15:46.68");
     if (trace.requests.empty()) first = at;
-    check_order(csv.path(), csv.row(), trace, at - first);
+    check_arrival(csv.path(), csv.row(), trace, at - first);
     trace.requests.push_back({.arrival = at - first,
                               .input = small(csv.count(input, 1, most_tokens)),
                               .output = small(csv.count(output, 1, most_tokens))});
@@ -119,7 +124,7 @@ void read_json_lines(const std::string& path, Trace& trace) {
     const json object = parse_row(line, path, row);
     const double at = number_of(object, "timestamp", path, row) / 1000;
     if (!(at >= 0)) refuse_row(path, row, "timestamp is below 0");
-    check_order(path, row, trace, at);
+    check_arrival(path, row, trace, at);
     trace.requests.push_back({.arrival = at,
                               .input = length_of(object, "input_length", path, row),
                               .output = length_of(object, "output_length", path, row)});

@@ -102,6 +102,7 @@ TEST_CASE("what is wrong with a trace is said with its file and row") {
   check_refused("a.csv", seconds + "0,1,1\n1,2\n", "row 3: 2 cells under 3 headings");
   check_refused("a.csv", seconds + "0,1,1\n-1,2,2\n", "row 3: arrival_s is \"-1\"");
   check_refused("a.csv", seconds + "2,1,1\n1,2,2\n", "row 3: arrives before the row above");
+  check_refused("a.csv", seconds + "0,1,1\n1e300,2,2\n", "row 3: arrives more than a billion");
   check_refused("a.csv", seconds + "nan,1,1\n", "row 2: arrival_s is \"nan\"");
   check_refused("a.csv", seconds + "0,0,1\n", "row 2: input_tokens is \"0\"");
   check_refused("a.csv", seconds + "0,1,-4\n", "row 2: output_tokens is \"-4\"");
