@@ -13,6 +13,13 @@ class Watch {
 
   [[nodiscard]] const lethe::PrunerConfig& config() const noexcept { return config_; }
   void pin(std::size_t) {}
+  void reset() { seen_ = 0; }
+  [[nodiscard]] std::size_t bound(std::size_t) const { return config_.capacity; }
+  [[nodiscard]] std::size_t threshold(std::size_t) const { return 0; }
+  template <class Cache>
+  [[nodiscard]] bool is_due(Cache&, std::size_t) const {
+    return false;
+  }
   template <class Cache, class Trace>
   std::size_t make_room(Cache&, std::size_t tokens, const Trace&) {
     step_ = tokens;
