@@ -2,24 +2,18 @@
 
 #include <algorithm>
 
+#include "onlooker.hpp"
+
 namespace accuracy {
 namespace {
 
-/// Drops nothing, and notes what attention looks at; in the place of a pruner.
-class Watch {
+/// Notes what attention looks at.
+class Watch : public decoder::Onlooker {
  public:
   Watch(decoder::FutureLooks& looks, float least, std::size_t tokens)
-      : looks_(&looks), least_(least), config_{.layers = looks.size(), .capacity = tokens} {}
+      : Onlooker({.layers = looks.size(), .capacity = tokens}), looks_(&looks), least_(least) {}
 
-  [[nodiscard]] const lethe::PrunerConfig& config() const noexcept { return config_; }
-  void pin(std::size_t) {}
   void reset() { seen_ = 0; }
-  [[nodiscard]] std::size_t bound(std::size_t) const { return config_.capacity; }
-  [[nodiscard]] std::size_t threshold(std::size_t) const { return 0; }
-  template <class Cache>
-  [[nodiscard]] bool is_due(Cache&, std::size_t) const {
-    return false;
-  }
   template <class Cache, class Trace>
   std::size_t make_room(Cache&, std::size_t tokens, const Trace&) {
     step_ = tokens;
@@ -53,7 +47,6 @@ class Watch {
 
   decoder::FutureLooks* looks_;
   float least_;
-  lethe::PrunerConfig config_;
   std::size_t seen_ = 0;
   std::size_t step_ = 0;
 };

@@ -48,7 +48,15 @@ class Watched {
 
   [[nodiscard]] const lethe::PrunerConfig& config() const noexcept { return oracle_->config(); }
   void pin(std::size_t tokens) { oracle_->pin(tokens); }
-  void make_room(decoder::KVCache& cache, std::size_t tokens, const auto& receiver) {
+  void reset() { oracle_->reset(); }
+  [[nodiscard]] std::size_t bound(std::size_t layer) const { return oracle_->bound(layer); }
+  [[nodiscard]] std::size_t threshold(std::size_t layer) const {
+    return oracle_->threshold(layer);
+  }
+  [[nodiscard]] bool is_due(auto& cache, std::size_t tokens) {
+    return oracle_->is_due(cache, tokens);
+  }
+  void make_room(auto& cache, std::size_t tokens, const auto& receiver) {
     oracle_->make_room(cache, tokens, receiver);
   }
   void observe(std::size_t layer, const lethe::Probabilities<float>& seen) {

@@ -13,6 +13,7 @@
 #include "attention.hpp"
 #include "catch.hpp"
 #include "error.hpp"
+#include "onlooker.hpp"
 #include "random_values.hpp"
 #include "thread_pool.hpp"
 #include "tiny_model.hpp"
@@ -62,22 +63,17 @@ double largest_difference(std::span<const float> a, std::span<const float> b) {
 }
 
 /// In the place of a pruner: recomputes what was observed from the queries that it is shown.
-class QueryWatch {
+class QueryWatch : public Onlooker {
  public:
   static constexpr bool reads_queries = true;
 
-  QueryWatch(const ModelConfig& model, double& worst, std::size_t& shown)
-      : kv_heads_(model.kv_heads),
-        config_{.layers = model.layers, .capacity = 400},
+  QueryWatch(const ModelConfig& model, const KVCache& cache, double& worst, std::size_t& shown)
+      : Onlooker({.layers = model.layers, .capacity = 400}),
+        kv_heads_(model.kv_heads),
+        cache_(&cache),
         worst_(&worst),
         shown_(&shown) {}
 
-  [[nodiscard]] const lethe::PrunerConfig& config() const noexcept { return config_; }
-  void pin(std::size_t) {}
-  template <class Trace>
-  void make_room(const KVCache& cache, std::size_t, const Trace&) {
-    cache_ = &cache;
-  }
   void observe(std::size_t, const lethe::Probabilities<float>& seen) { seen_ = seen; }
   void observe(std::size_t layer, const lethe::Queries<float>& queries) {
     REQUIRE(queries.queries == seen_.queries);
@@ -86,7 +82,6 @@ class QueryWatch {
     }
     *shown_ += queries.queries;
   }
-  void commit() {}
 
  private:
   void compare(std::size_t layer, const lethe::Queries<float>& queries, std::size_t q,
@@ -108,10 +103,9 @@ class QueryWatch {
   }
 
   std::size_t kv_heads_;
-  lethe::PrunerConfig config_;
+  const KVCache* cache_;
   double* worst_;
   std::size_t* shown_;
-  const KVCache* cache_ = nullptr;
   lethe::Probabilities<float> seen_{};
 };
 
@@ -122,8 +116,8 @@ TEST_CASE("a policy that learns from queries is shown those that attended") {
     double worst = 0;
     std::size_t shown = 0;
     Sequence other = sequence_of(model);
-    Sequence watched{KVCache(model.config(), CacheType::f32, 400),
-                     Pruner(QueryWatch(model.config(), worst, shown))};
+    Sequence watched{.cache = {model.config(), CacheType::f32, 400}, .pruner = {}};
+    watched.pruner = Pruner(QueryWatch(model.config(), watched.cache, worst, shown));
     decoder.prefill(other, some_tokens(20, 3));
     decoder.prefill(watched, some_tokens(90));
     const std::array<Sequence*, 2> batch{&other, &watched};
