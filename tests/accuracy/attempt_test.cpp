@@ -50,9 +50,7 @@ class Watched {
   void pin(std::size_t tokens) { oracle_->pin(tokens); }
   void reset() { oracle_->reset(); }
   [[nodiscard]] std::size_t bound(std::size_t layer) const { return oracle_->bound(layer); }
-  [[nodiscard]] std::size_t threshold(std::size_t layer) const {
-    return oracle_->threshold(layer);
-  }
+  [[nodiscard]] std::size_t threshold(std::size_t layer) const { return oracle_->threshold(layer); }
   [[nodiscard]] bool is_due(auto& cache, std::size_t tokens) {
     return oracle_->is_due(cache, tokens);
   }
