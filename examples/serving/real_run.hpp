@@ -105,15 +105,17 @@ void serve_whole(decoder::Workbench& bench, const Trace& trace, const Profile& p
 /// What serving by layers consists of, for the scheduler to reach it.
 template <class Copier>
 struct LayerParts {
+  const LayeredScheduler* scheduler = nullptr;
   RealLink<Copier>* link = nullptr;
   RequestPruners* pruners = nullptr;
 };
 
 template <class Copier>
-Carrier carrier_of(const LayerParts<Copier>& parts, const LayeredScheduler& scheduler) {
+Carrier carrier_of(const LayerParts<Copier>& parts) {
   return {.begin =
               [&](auto id, auto request, std::size_t layer, std::size_t tokens, bool to_host) {
-                parts.link->begin_move(scheduler.tables(), id, request, layer, tokens, to_host);
+                parts.link->begin_move(parts.scheduler->tables(), id, request, layer, tokens,
+                                       to_host);
               },
           .state = [&](auto id) { return parts.link->state(id); }};
 }
@@ -136,8 +138,9 @@ void serve_layers(decoder::Workbench& bench, const Trace& trace, const Profile& 
   layered.longest = longest_request(trace);
   LayerParts<Copier> parts;
   const bool prunes = settings.pruned.prunes();
-  LayeredScheduler scheduler(layered, results, carrier_of(parts, scheduler),
+  LayeredScheduler scheduler(layered, results, carrier_of(parts),
                              prunes ? pruning_of(parts) : Pruning{});
+  parts.scheduler = &scheduler;
   const lethe::layerkv::BlockTablesConfig& tables = scheduler.tables().config();
   BlockMemory memory({empty.block_bytes(), empty.block_tokens(), empty.layers(), false}, tables);
   RunClock clock;
