@@ -149,7 +149,7 @@ template <class Element, class Key>
 
 /// A round whose scores are up to date: rings of layers that it examines are scored before it, and
 /// those without room for flush.step_queries more. The flush's state, batch and settings are the
-/// round's. Three launches.
+/// round's. Two launches more than plan_round(round, stream).
 template <class Element, class Key>
 [[nodiscard]] Status plan_round(const Round& round, const Flush<Element, Key>& flush,
                                 cudaStream_t stream) {
