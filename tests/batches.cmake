@@ -2,8 +2,8 @@
 # lethe_test_programs to the programs, for what all of them link.
 #
 # LETHE_TEST_BATCH files make one program, and one unit of the compiler: what several of them instantiate
-# is compiled once. Each has a namespace of its own, and its name before its cases' names, so no file
-# knows of another.
+# is compiled once. Each has a namespace of its own, and its name before its cases' names; all their includes stand
+# before them, and macros last to the end. That a file has all that it includes shows where the batch is 1.
 set(LETHE_TEST_BATCH 1 CACHE STRING "Test files that are compiled together")
 
 # test_batch(name prefix files...): one program of several files.
