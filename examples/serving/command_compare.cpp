@@ -40,6 +40,7 @@ Comparison compare_all(const CompareOptions& options) {
                  .machine = std::to_string(profile.gpus) + " x " + profile.name + " with " +
                             profile.model.name,
                  .is_of_run = profile.is_of_run,
+                 .may_swap = settings.resume != lethe::layerkv::Resume::recompute,
                  .objectives = objectives_of(options.service),
                  .runs = {}};
   for (const double rate : options.rates) {

@@ -1,5 +1,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
 
 #include "commands.hpp"
 #include "engine.hpp"
@@ -20,6 +22,12 @@ std::vector<std::string> row_of(const char* name, const Spread& spread) {
           fixed(spread.p99, 3)};
 }
 
+std::string preempted(const RunResults& results) {
+  std::string text = std::to_string(results.preemptions) + " preemptions";
+  if (results.swaps > 0) text += " (" + std::to_string(results.swaps) + " by swapping)";
+  return text;
+}
+
 void print(const Trace& trace, const Profile& profile, const Summary& summary,
            const RunResults& results) {
   std::printf("%s, %zu requests, on %zu x %s with %s\n", trace.name.c_str(), trace.requests.size(),
@@ -32,11 +40,11 @@ void print(const Trace& trace, const Profile& profile, const Summary& summary,
                         .c_str());
   std::printf(
       "Objectives met by %s (TTFT %s, TPOT %s); goodput %s requests/s\n"
-      "%s requests/s, %s tokens/s; makespan %s s; %zu preemptions, %zu refused\n",
+      "%s requests/s, %s tokens/s; makespan %s s; %s, %zu refused\n",
       percent(summary.attained).c_str(), percent(summary.first_token_attained).c_str(),
       percent(summary.each_token_attained).c_str(), fixed(summary.goodput, 3).c_str(),
       fixed(summary.requests_rate, 3).c_str(), fixed(summary.token_rate, 1).c_str(),
-      fixed(results.makespan, 1).c_str(), results.preemptions, summary.refused);
+      fixed(results.makespan, 1).c_str(), preempted(results).c_str(), summary.refused);
 }
 
 }  // namespace

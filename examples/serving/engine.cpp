@@ -18,12 +18,17 @@ std::size_t longest(const Trace& trace) {
 }  // namespace
 
 RunResults serve(const Trace& trace, const Profile& profile, const EngineSettings& settings,
-                 const ServeProgress& progress) {
+                 const PreemptionSettings& preemption, const ServeProgress& progress) {
   RunResults results;
   results.requests.resize(trace.requests.size());
-  Memory memory(trace, settings, profile.device_blocks, longest(trace));
-  Scheduler scheduler(settings, memory, results);
+  const std::size_t most = longest(trace);
+  // More than all live requests could fill is only looked through.
+  const std::size_t host_blocks =
+      std::min(preemption.host_blocks, settings.sequences * (settings.blocks_of(most) + 1));
+  Memory memory(trace, settings, profile.device_blocks, most, host_blocks);
+  Scheduler scheduler(settings, memory, results, preemption);
   EngineLoop(trace, profile.times, settings, scheduler, results).run(progress);
+  memory.tables().check();
   return results;
 }
 

@@ -5,6 +5,7 @@
 
 #include "engine_settings.hpp"
 #include "layered_settings.hpp"
+#include "preemption_settings.hpp"
 #include "profile.hpp"
 #include "results.hpp"
 #include "trace.hpp"
@@ -19,7 +20,7 @@ using ServeProgress = std::function<void(std::size_t)>;
 /// A request that can never fit is refused when it arrives.
 /// Complexity: O(steps x running requests + blocks); memory O(trace + live requests).
 RunResults serve(const Trace& trace, const Profile& profile, const EngineSettings& settings,
-                 const ServeProgress& progress = {});
+                 const PreemptionSettings& preemption = {}, const ServeProgress& progress = {});
 
 /// The same with a block table a layer; settings.longest is set here. O(layers) times as much.
 RunResults serve_layered(const Trace& trace, const Profile& profile,

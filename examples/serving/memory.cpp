@@ -10,21 +10,24 @@ namespace {
 using lethe::layerkv::Tier;
 
 lethe::layerkv::BlockTablesConfig tables_config(const EngineSettings& settings,
-                                                std::size_t device_blocks, std::size_t longest) {
+                                                std::size_t device_blocks, std::size_t longest,
+                                                std::size_t host_blocks) {
   return {.layers = 1,
           .block_tokens = settings.block_tokens,
           .device_blocks = device_blocks,
+          .host_blocks = host_blocks,
           .requests = settings.sequences,
-          .request_blocks = settings.blocks_of(longest) + 1};
+          .request_blocks = settings.blocks_of(longest) + 1,
+          .migrations = host_blocks > 0 ? settings.sequences : 0};
 }
 
 }  // namespace
 
 Memory::Memory(const Trace& trace, const EngineSettings& settings, std::size_t device_blocks,
-               std::size_t longest)
+               std::size_t longest, std::size_t host_blocks)
     : trace_(trace),
       settings_(settings),
-      tables_(tables_config(settings, device_blocks, longest)),
+      tables_(tables_config(settings, device_blocks, longest, host_blocks)),
       chains_(settings.sequences) {
   if (settings.has_prefix_cache) index_.emplace(tables_.config());
 }
@@ -89,6 +92,16 @@ void Memory::publish(Live& live) {
   if (!index_ || full <= live.published) return;
   index_->insert(tables_, live.id, chain(live, full));
   live.published = static_cast<std::uint32_t>(full);
+}
+
+std::optional<lethe::layerkv::MigrationId> Memory::begin_move(Live& live, Tier to) {
+  const std::size_t blocks = tables_.table(live.id, 0).size();
+  if (index_ && to == Tier::host) {
+    index_->release(live.id);
+    live.published = 0;
+  }
+  if (index_ && !index_->evict(tables_, to, blocks)) return std::nullopt;
+  return tables_.begin_migration(live.id, 0, to);
 }
 
 void Memory::release(Live& live) {

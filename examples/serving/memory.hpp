@@ -20,9 +20,9 @@ namespace serving {
 /// of them. A request has one table: all layers always have the same blocks.
 class Memory {
  public:
-  /// longest: tokens of the longest request.
+  /// longest: tokens of the longest request. host_blocks: for requests that are swapped out.
   Memory(const Trace& trace, const EngineSettings& settings, std::size_t device_blocks,
-         std::size_t longest);
+         std::size_t longest, std::size_t host_blocks = 0);
 
   /// Device blocks that could be taken now: free ones, and those that only the prefix index holds.
   std::size_t available() const;
@@ -36,6 +36,9 @@ class Memory {
   bool grow(Live& live, std::size_t tokens);
   /// Shows the prefix index what was computed.
   void publish(Live& live);
+  /// Begins to move all of a request's blocks to a tier; what it has computed is not shown to the
+  /// prefix index on the host. None when the tier lacks blocks, or too many are on their way.
+  std::optional<lethe::layerkv::MigrationId> begin_move(Live& live, lethe::layerkv::Tier to);
   /// Gives back a request's blocks; the prefix index keeps what it knows of them while it can.
   void release(Live& live);
 

@@ -109,6 +109,7 @@ json to_json(const Summary& summary, const RunResults& results) {
           {"busy_seconds", results.busy},
           {"steps", results.steps},
           {"preemptions", results.preemptions},
+          {"swaps", results.swaps},
           {"reused_tokens", results.reused_tokens},
           {"link", {{"seconds", results.link_seconds}, {"bytes", results.link_bytes}}}};
 }

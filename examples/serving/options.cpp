@@ -74,6 +74,11 @@ void add(CLI::App& app, ServiceOptions& options) {
   app.add_option("--costs", options.costs,
                  "Costs that serving fit wrote, for what layers' decisions rest on and copies "
                  "take; without, fitted to the profile");
+  app.add_option("--preemption", options.preemption,
+                 "How vllm's preempted requests come back: recompute, swap (to the host and back; "
+                 "recomputed where it is full) or cheaper (of the two, by costs); others recompute")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"recompute", "swap", "cheaper"}));
   app.add_flag("--prefix-cache", options.has_prefix_cache,
                "Let vllm reuse the blocks of prompts that begin alike; others do not here");
 }

@@ -55,8 +55,9 @@ struct ServiceOptions {
   double each_token = 0.2;
   std::size_t bound = 1024;  ///< tokens of a layer, of policies that prune
   double host_gigabytes = 128;
-  std::uint32_t max_tokens = 0;   ///< LayeredSettings::most_output
-  std::string costs;              ///< what `serving fit` wrote; empty: fitted to the profile
+  std::uint32_t max_tokens = 0;          ///< LayeredSettings::most_output
+  std::string costs;                     ///< what `serving fit` wrote; empty: fitted to the profile
+  std::string preemption = "recompute";  ///< of vllm: or swap, or cheaper
   bool has_prefix_cache = false;  ///< of vllm; off, so that all policies compute the same prompts
 };
 

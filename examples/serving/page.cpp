@@ -139,21 +139,23 @@ std::string opening(const Comparison& comparison) {
          "measurement.</p>";
 }
 
-std::vector<std::string> row_of(const ComparedRun& run) {
+std::vector<std::string> row_of(const ComparedRun& run, bool may_swap) {
   const Summary& summary = run.summary;
   const double makespan = run.results.makespan;
-  return {run.policy,
-          fixed(run.rate, 2),
-          fixed(summary.first_token.mean, 2),
-          fixed(summary.first_token.median, 2),
-          fixed(summary.first_token.p99, 2),
-          fixed(1000 * summary.each_token.mean, 1),
-          fixed(1000 * summary.each_token.p99, 1),
-          percent(summary.attained),
-          fixed(summary.goodput, 2),
-          fixed(summary.token_rate, 0),
-          std::to_string(run.results.preemptions),
-          percent(makespan > 0 ? run.results.link_seconds / (2 * makespan) : 0)};
+  std::vector<std::string> row{run.policy,
+                               fixed(run.rate, 2),
+                               fixed(summary.first_token.mean, 2),
+                               fixed(summary.first_token.median, 2),
+                               fixed(summary.first_token.p99, 2),
+                               fixed(1000 * summary.each_token.mean, 1),
+                               fixed(1000 * summary.each_token.p99, 1),
+                               percent(summary.attained),
+                               fixed(summary.goodput, 2),
+                               fixed(summary.token_rate, 0),
+                               std::to_string(run.results.preemptions)};
+  if (may_swap) row.push_back(std::to_string(run.results.swaps));
+  row.push_back(percent(makespan > 0 ? run.results.link_seconds / (2 * makespan) : 0));
+  return row;
 }
 
 }  // namespace
@@ -161,8 +163,10 @@ std::vector<std::string> row_of(const ComparedRun& run) {
 std::vector<std::vector<std::string>> comparison_rows(const Comparison& comparison) {
   std::vector<std::vector<std::string>> rows{{"policy", "requests/s", "TTFT mean s", "p50", "p99",
                                               "TPOT mean ms", "p99", "met", "goodput", "tokens/s",
-                                              "preempted", "link"}};
-  for (const ComparedRun& run : comparison.runs) rows.push_back(row_of(run));
+                                              "preempted"}};
+  if (comparison.may_swap) rows.front().push_back("swapped");
+  rows.front().push_back("link");
+  for (const ComparedRun& run : comparison.runs) rows.push_back(row_of(run, comparison.may_swap));
   return rows;
 }
 

@@ -24,6 +24,7 @@ struct Comparison {
   std::size_t requests = 0;
   std::string machine;     ///< such as "1 x a100_sxm with llama-3.1-8b"
   bool is_of_run = false;  ///< step times as Profile::is_of_run says
+  bool may_swap = false;   ///< the table says how many were swapped
   Objectives objectives;
   std::vector<ComparedRun> runs;  ///< rate by rate, the policies of each in the same order
 };

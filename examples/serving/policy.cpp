@@ -39,6 +39,21 @@ const Named& policy(const std::string& name) {
   return *found;
 }
 
+/// Blocks of one layer that the host holds.
+std::size_t host_blocks(const lethe::layerkv::CacheShape& shape, const PolicySettings& settings) {
+  const auto block = static_cast<double>(shape.token_bytes * shape.block_tokens);
+  return static_cast<std::size_t>(settings.host_bytes / block);
+}
+
+PreemptionSettings preemption(const Profile& profile, const PolicySettings& settings) {
+  PreemptionSettings made{.resume = settings.resume, .shape = {}, .costs = {}};
+  if (!made.may_swap()) return made;
+  made.shape = cache_shape(profile, settings.engine.block_tokens, gathered_bytes);
+  made.host_blocks = host_blocks(made.shape, settings) / made.shape.layers;
+  made.costs = completed(settings.costs, fit_costs(profile).costs);
+  return made;
+}
+
 LayeredSettings layered(const Named& named, const Profile& profile,
                         const PolicySettings& settings) {
   LayeredSettings made;
@@ -56,8 +71,7 @@ LayeredSettings layered(const Named& named, const Profile& profile,
   made.device_blocks = profile.device_blocks * profile.model.layers;
   made.shape =
       cache_shape(profile, settings.engine.block_tokens, named.gathers ? gathered_bytes : 0);
-  const auto block = static_cast<double>(made.shape.token_bytes * made.shape.block_tokens);
-  made.host_blocks = static_cast<std::size_t>(settings.host_bytes / block);
+  made.host_blocks = host_blocks(made.shape, settings);
   made.costs = completed(settings.costs, fit_costs(profile).costs);
   return made;
 }
@@ -76,7 +90,8 @@ void check_policy(const std::string& name) { policy(name); }
 RunResults serve_policy(const std::string& name, const Trace& trace, const Profile& profile,
                         const PolicySettings& settings, const ServeProgress& progress) {
   const Named& named = policy(name);
-  if (!named.is_layered) return serve(trace, profile, settings.engine, progress);
+  if (!named.is_layered)
+    return serve(trace, profile, settings.engine, preemption(profile, settings), progress);
   return serve_layered(trace, profile, layered(named, profile, settings), progress);
 }
 

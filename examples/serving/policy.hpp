@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstddef>
+#include <lethe/layerkv/preemption.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,6 +19,8 @@ struct PolicySettings {
   PartialCosts costs;             ///< where known; else fitted to the profile
   std::uint32_t most_output = 0;  ///< LayeredSettings::most_output
   double host_bytes = 128e9;      ///< of the host's memory, for each GPU
+  /// PreemptionSettings::resume, of vllm.
+  std::optional<lethe::layerkv::Resume> resume = lethe::layerkv::Resume::recompute;
 };
 
 /// The policies' names, separated by commas.
@@ -26,8 +30,8 @@ void check_policy(const std::string& name);
 
 /// Serves the trace under a policy:
 ///
-/// - vllm: all of a prompt's blocks on the device, first come first served, recompute on
-/// preemption;
+/// - vllm: all of a prompt's blocks on the device, first come first served; who is preempted is
+///   computed again, or swapped out and in, as settings.resume says;
 /// - layerkv: layer-wise blocks, admission by slack, interleaved layers, coalesced copies;
 /// - lethe: vllm's rules, no layer beyond `bound` tokens;
 /// - layerkv+lethe: both;

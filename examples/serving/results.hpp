@@ -39,6 +39,7 @@ struct RunResults {
   std::vector<LayerMoment> layer_moments;
   std::size_t steps = 0;
   std::size_t preemptions = 0;
+  std::size_t swaps = 0;           ///< preemptions after which the cache came back from the host
   std::size_t reused_tokens = 0;   ///< of prompts and recomputations, found in the prefix cache
   std::size_t dropped_tokens = 0;  ///< by pruners, over all layers; a flat cap counts none
   double busy = 0;                 ///< seconds that steps took

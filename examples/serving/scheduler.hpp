@@ -3,13 +3,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <limits>
 #include <vector>
 
 #include "engine_settings.hpp"
 #include "live.hpp"
 #include "memory.hpp"
 #include "results.hpp"
+#include "swaps.hpp"
 
 namespace serving {
 
@@ -24,11 +24,13 @@ struct StepItem {
 /// Decides what each step computes, by vLLM's rules: who runs goes first, in the order of
 /// admission; then who waits, first come first served, if its blocks are there. When a running
 /// request lacks a block, the one admitted last loses all of its blocks and waits again, before all
-/// others; nobody is admitted in such a step.
+/// others; nobody is admitted in such a step. Where its blocks go to the host instead, whoever
+/// lacked one waits until the copy has ended, and it goes on where it was when it is back.
 class Scheduler {
  public:
   /// results.requests, as long as the trace, receives the times of admission.
-  Scheduler(const EngineSettings& settings, Memory& memory, RunResults& results);
+  Scheduler(const EngineSettings& settings, Memory& memory, RunResults& results,
+            const PreemptionSettings& preemption = {});
 
   /// A request arrives. O(1).
   void arrive(std::uint32_t index, const Request& request);
@@ -38,11 +40,11 @@ class Scheduler {
   void finish(double now, const std::vector<StepItem>& items);
 
   /// When a step ends that begins at `begin` and computes for so many seconds.
-  double end_of_step(double begin, double seconds, const std::vector<StepItem>&) const {
-    return begin + seconds;
+  double end_of_step(double begin, double seconds, const std::vector<StepItem>&) {
+    return computed_at_ = begin + seconds;
   }
-  /// The next moment at which blocks come free without a step: never.
-  double next_event() const { return std::numeric_limits<double>::infinity(); }
+  /// The next moment at which blocks come free without a step; none: infinity.
+  double next_event() const { return swaps_.next_event(); }
   /// Tokens that attention reads of a request's cache.
   double context(std::uint32_t, double tokens) const { return tokens; }
   /// Whether a request could ever be served.
@@ -50,19 +52,19 @@ class Scheduler {
   /// A request by the slot of its items.
   const Live& live(std::uint32_t slot) const { return lives_[slot]; }
   const lethe::layerkv::BlockTables& tables() const { return memory_.tables(); }
-  /// Takes note of copies that have ended: there are none.
-  void end_moves(double) {}
+  /// Takes note of copies that have ended.
+  void end_moves(double now);
   double device_share() const;
-  double host_share() const { return 0; }
+  double host_share() const;
   std::size_t running() const { return running_.size(); }
-  std::size_t waiting() const { return waiting_.size(); }
+  std::size_t waiting() const { return waiting_.size() + swaps_.returning(); }
   std::size_t finished() const { return finished_; }
 
  private:
-  void schedule_running(std::vector<StepItem>& items, std::size_t& budget);
+  void schedule_running(double now, std::vector<StepItem>& items, std::size_t& budget);
   void admit_waiting(double now, std::vector<StepItem>& items, std::size_t& budget);
-  bool make_room(std::size_t position, std::uint32_t slot, std::size_t tokens);
-  void preempt_last();
+  bool make_room(double now, std::size_t position, std::uint32_t slot, std::size_t tokens);
+  void preempt_last(double now);
   void add_item(std::uint32_t slot, std::size_t tokens, std::vector<StepItem>& items,
                 std::size_t& budget);
   void end(double now, std::uint32_t slot);
@@ -70,12 +72,14 @@ class Scheduler {
   EngineSettings settings_;
   Memory& memory_;
   RunResults& results_;
+  Swaps swaps_;
   std::vector<Live> lives_;
   std::vector<std::uint32_t> unused_;
   std::vector<std::uint32_t> running_;  ///< slots, in the order of admission
-  std::deque<std::uint32_t> waiting_;
+  std::deque<std::uint32_t> waiting_;   ///< those with a table are on the host
+  double computed_at_ = 0;              ///< when the steps decided so far end
   std::size_t finished_ = 0;
-  bool has_preempted_ = false;
+  bool is_short_ = false;  ///< a running request lacked a block in this step
 };
 
 }  // namespace serving

@@ -49,6 +49,8 @@ PolicySettings policy_settings(const ServiceOptions& options, const MachineOptio
   settings.bound = options.bound;
   settings.most_output = options.max_tokens;
   settings.host_bytes = options.host_gigabytes * 1e9;
+  if (options.preemption == "swap") settings.resume = lethe::layerkv::Resume::swap;
+  if (options.preemption == "cheaper") settings.resume = std::nullopt;
   if (options.costs.empty()) return settings;
   settings.costs = read_costs(options.costs);
   if (settings.costs.copy && machine.link_gigabytes > 0)

@@ -96,6 +96,27 @@ TEST_CASE("compare writes a table, a page that stands alone and the same as JSON
   for (const json& each : runs) CHECK(each.at("result").at("requests").at("served") == 40);
 }
 
+TEST_CASE("what is swapped is counted where swapping is asked for") {
+  const Folder folder;
+  const std::string busy = "compare --requests 40 --rate 50 --policy vllm --blocks 1200 ";
+  const Outcome swapped = run(folder, busy + "--preemption swap --json swap.json");
+  INFO(swapped.errors);
+  CHECK(swapped.status == 0);
+  CHECK(swapped.output.find("swapped") != std::string::npos);
+  const json result = json::parse(slurp(folder.path("swap.json"))).at("runs")[0].at("result");
+  CHECK(result.at("swaps") > 0);
+  CHECK(result.at("link").at("bytes") > 0);
+  const Outcome one =
+      run(folder, "simulate --requests 40 --rate 50 --blocks 1200 --preemption swap");
+  CHECK(one.output.find("by swapping") != std::string::npos);
+  const Outcome recomputed = run(folder, busy + "--json recompute.json");
+  CHECK(recomputed.output.find("swapped") == std::string::npos);
+  const json without = json::parse(slurp(folder.path("recompute.json"))).at("runs")[0].at("result");
+  CHECK(without.at("preemptions") > 0);
+  CHECK(without.at("swaps") == 0);
+  check_refused(run(folder, busy + "--preemption lend"), "--preemption");
+}
+
 TEST_CASE("a page says of a measured run's tables alone that a run was measured") {
   const Folder folder;
   serving::test::write_tables(folder, "rtx4090-x");
