@@ -16,7 +16,8 @@ struct Live {
   std::uint32_t ahead = 0;     ///< tokens that steps under way will generate
   std::uint32_t published = 0;  ///< blocks that the prefix index knows
   std::uint32_t preemptions = 0;
-  lethe::layerkv::RequestId id = lethe::layerkv::no_id;  ///< in the block tables, while it runs
+  /// In the block tables, while it runs or is swapped.
+  lethe::layerkv::RequestId id = lethe::layerkv::no_id;
   bool was_scheduled = false;
 
   std::uint32_t longest() const { return input + output; }

@@ -72,7 +72,7 @@ bool Scheduler::make_room(double now, std::size_t position, std::uint32_t slot,
                           std::size_t tokens) {
   while (!memory_.grow(lives_[slot], tokens)) {
     is_short_ = true;
-    // The blocks that one leaves are on their way, or the next to give way is.
+    // A copy out frees blocks when it ends; who comes in would be the next to give way.
     if (swaps_.are_moving()) return false;
     preempt_last(now);
     if (running_.size() <= position) return false;

@@ -75,7 +75,7 @@ class Scheduler {
   Swaps swaps_;
   std::vector<Live> lives_;
   std::vector<std::uint32_t> unused_;
-  std::vector<std::uint32_t> running_;  ///< slots, in the order of admission
+  std::vector<std::uint32_t> running_;  ///< slots, in the order of arrival and admission
   std::deque<std::uint32_t> waiting_;   ///< those with a table are on the host
   double computed_at_ = 0;              ///< when the steps decided so far end
   std::size_t finished_ = 0;

@@ -15,8 +15,8 @@
 
 namespace serving {
 
-/// Preempted requests that go to the host and come back, over the model of the link. The blocks
-/// that one leaves are free when its copy has ended, and so are those that it takes.
+/// Preempted requests that go to the host and come back, over the model of the link. While a copy
+/// is under way the blocks at both of its ends are the request's.
 class Swaps {
  public:
   Swaps(const PreemptionSettings& settings, const EngineSettings& engine, Memory& memory,
