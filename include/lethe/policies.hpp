@@ -71,103 +71,107 @@ struct SupersessionConfig {
   bool operator==(const SupersessionConfig&) const = default;
 };
 
-/// Compositions ready to use; each is constructed from PrunerConfig and its own settings.
+/// G-KV's parts. Never throws; nor do those below.
+[[nodiscard]] inline PolicyParts<DecayedMaximumConfig<WindowMass>, UniformBudgetConfig> parts_of(
+    const GKVConfig& config) {
+  return {.policy = {.retention = {.first_tokens = 0, .recent_tokens = config.window}},
+          .score = {.score = {.window = config.window, .pool = config.pool}, .decay = config.decay},
+          .budget = {.budget = config.budget}};
+}
+
+/// InertiaKV's parts.
+[[nodiscard]] inline PolicyParts<RasrConfig, UniformBudgetConfig> parts_of(
+    const InertiaKVConfig& config) {
+  return {.policy = {.retention = {.first_tokens = 0, .recent_tokens = config.recent_tokens}},
+          .score = {.decay = config.decay},
+          .budget = {.budget = config.budget}};
+}
+
+/// MassPerAge's parts.
+[[nodiscard]] inline PolicyParts<RasrConfig, UniformBudgetConfig> parts_of(
+    const MassPerAgeConfig& config) {
+  return {.policy = {.retention = {.first_tokens = 0,
+                                   .recent_tokens = std::numeric_limits<std::size_t>::max(),
+                                   .recent_share = config.recent_ratio}},
+          .score = {.decay = 1.0f},
+          .budget = {.budget = config.budget}};
+}
+
+/// The parts of a policy in a pruner of these settings, which few policies depend on.
+template <class Config>
+[[nodiscard]] auto parts_of(const Config& config, const PrunerConfig&) {
+  return parts_of(config);
+}
+
+namespace detail {
+
+/// The decay of a memory as long as the cache.
+[[nodiscard]] LETHE_EXACT inline float decay_for(std::size_t capacity) {
+  LETHE_EXACT_BODY
+  const double queries = 0.7 * static_cast<double>(std::max<std::size_t>(capacity, 3));
+  return static_cast<float>(1.0 - 1.0 / queries);
+}
+
+}  // namespace detail
+
+/// Supersession's parts.
+[[nodiscard]] inline PolicyParts<SupersededConfig<Rasr>, UniformBudgetConfig> parts_of(
+    const SupersessionConfig& config, const PrunerConfig& pruner) {
+  const float decay = config.decay != 0.0f ? config.decay : detail::decay_for(pruner.capacity);
+  return {.policy = {.retention = {.first_tokens = config.first_tokens,
+                                   .recent_ratio = config.recent_ratio}},
+          .score = {.score = {.decay = decay},
+                    .keys = config.keys,
+                    .threshold = config.threshold,
+                    .penalty = config.penalty,
+                    .slow_share = config.slow_share},
+          .budget = {.budget = config.budget}};
+}
+
+/// A pruner that is made from a named policy's settings.
+template <class Scorer, class Budget, class Config>
+class Composition : public Pruner<Scorer, Budget> {
+ public:
+  /// Throws std::invalid_argument naming the setting that cannot be, its value and the remedy.
+  explicit Composition(const PrunerConfig& pruner, const Config& config = {})
+      : Pruner<Scorer, Budget>(pruner, parts_of(config, pruner)) {}
+};
+
+/// Compositions ready to use; each is constructed from PrunerConfig and its own settings. Names,
+/// not classes: a file compiles those that it uses.
 namespace policies {
 
 /// Lethe (arXiv 2511.06029): decayed mass, a breakpoint for each layer, triggers that back off.
-class Lethe : public Pruner<Rasr, SegmentBreakpoint> {
- public:
-  explicit Lethe(const PrunerConfig& pruner, const LetheConfig& config = {})
-      : Pruner(pruner, parts_of(config)) {}
-};
+using Lethe = Composition<Rasr, SegmentBreakpoint, LetheConfig>;
 
 /// H2O (arXiv 2306.14048): cumulative mass, half the budget recent.
-class H2O : public Pruner<Rasr, UniformBudget> {
- public:
-  explicit H2O(const PrunerConfig& pruner, const H2OConfig& config = {})
-      : Pruner(pruner, parts_of(config)) {}
-};
+using H2O = Composition<Rasr, UniformBudget, H2OConfig>;
 
 /// TOVA (arXiv 2401.06104): the last query's mass alone, one set for all heads.
-class TOVA : public Pruner<WindowMass, UniformBudget> {
- public:
-  explicit TOVA(const PrunerConfig& pruner, const TOVAConfig& config = {})
-      : Pruner(pruner, parts_of(config)) {}
-};
+using TOVA = Composition<WindowMass, UniformBudget, TOVAConfig>;
 
 /// SnapKV (arXiv 2404.14469) during decoding: mass of the last window of queries, pooled.
-class SnapKV : public Pruner<WindowMass, UniformBudget> {
- public:
-  explicit SnapKV(const PrunerConfig& pruner, const SnapKVConfig& config = {})
-      : Pruner(pruner, parts_of(config)) {}
-};
+using SnapKV = Composition<WindowMass, UniformBudget, SnapKVConfig>;
 
 /// G-KV (arXiv 2512.00504): the best standing in SnapKV's score that a token has had, fading.
-class GKV : public Pruner<DecayedMaximum<WindowMass>, UniformBudget> {
- public:
-  explicit GKV(const PrunerConfig& pruner, const GKVConfig& config = {})
-      : Pruner(pruner, {.retention = {.first_tokens = 0, .recent_tokens = config.window}},
-               {.score = {.window = config.window, .pool = config.pool}, .decay = config.decay},
-               {.budget = config.budget}) {}
-};
+using GKV = Composition<DecayedMaximum<WindowMass>, UniformBudget, GKVConfig>;
 
 /// InertiaKV (arXiv 2609.03515): a running mean of the mass, which ranks as RASR does.
-class InertiaKV : public Pruner<Rasr, UniformBudget> {
- public:
-  explicit InertiaKV(const PrunerConfig& pruner, const InertiaKVConfig& config = {})
-      : Pruner(pruner, {.retention = {.first_tokens = 0, .recent_tokens = config.recent_tokens}},
-               {.decay = config.decay}, {.budget = config.budget}) {}
-};
+using InertiaKV = Composition<Rasr, UniformBudget, InertiaKVConfig>;
 
 /// H2O without its advantage for old tokens: cumulative mass over age.
-class MassPerAge : public Pruner<PerAge<Rasr>, UniformBudget> {
- public:
-  explicit MassPerAge(const PrunerConfig& pruner, const MassPerAgeConfig& config = {})
-      : Pruner(pruner,
-               {.retention = {.first_tokens = 0,
-                              .recent_tokens = std::numeric_limits<std::size_t>::max(),
-                              .recent_share = config.recent_ratio}},
-               {.decay = 1.0f}, {.budget = config.budget}) {}
-};
+using MassPerAge = Composition<PerAge<Rasr>, UniformBudget, MassPerAgeConfig>;
 
 /// StreamingLLM (arXiv 2309.17453): first tokens and the most recent ones; reads no attention.
-class StreamingLLM : public Pruner<NoScore, UniformBudget> {
- public:
-  explicit StreamingLLM(const PrunerConfig& pruner, const StreamingLLMConfig& config = {})
-      : Pruner(pruner, parts_of(config)) {}
-};
+using StreamingLLM = Composition<NoScore, UniformBudget, StreamingLLMConfig>;
 
 /// Random Attention (arXiv 2609.03430): a uniform draw and a recent buffer; with Scope::head and
 /// one group a KV head each head draws its own. Pin the prompt to have the published null.
-class RandomAttention : public Pruner<RandomScore, UniformBudget> {
- public:
-  explicit RandomAttention(const PrunerConfig& pruner, const RandomAttentionConfig& config = {})
-      : Pruner(pruner, parts_of(config)) {}
-};
+using RandomAttention = Composition<RandomScore, UniformBudget, RandomAttentionConfig>;
 
 /// What a newer token says again goes first, the rest by decayed mass, less where a newer token is
 /// alike; the same count in each layer. Needs a cache with read_keys.
-class Supersession : public Pruner<Superseded<Rasr>, UniformBudget> {
- public:
-  explicit Supersession(const PrunerConfig& pruner, const SupersessionConfig& config)
-      : Pruner(
-            pruner,
-            {.retention = {.first_tokens = config.first_tokens,
-                           .recent_ratio = config.recent_ratio}},
-            {.score = {.decay = config.decay != 0.0f ? config.decay : decay_for(pruner.capacity)},
-             .keys = config.keys,
-             .threshold = config.threshold,
-             .penalty = config.penalty,
-             .slow_share = config.slow_share},
-            {.budget = config.budget}) {}
-
- private:
-  [[nodiscard]] LETHE_EXACT static float decay_for(std::size_t capacity) {
-    LETHE_EXACT_BODY
-    const double queries = 0.7 * static_cast<double>(std::max<std::size_t>(capacity, 3));
-    return static_cast<float>(1.0 - 1.0 / queries);
-  }
-};
+using Supersession = Composition<Superseded<Rasr>, UniformBudget, SupersessionConfig>;
 
 }  // namespace policies
 }  // namespace lethe
