@@ -57,7 +57,7 @@ struct Budget {
 /// and wants a WindowScorer; one that says `reads_growth = true` LayerScores::growth, and wants a
 /// GrowthScorer.
 template <class Allocator>
-concept BudgetAllocator = std::copyable<Allocator> &&
+concept BudgetAllocator = detail::Copied<Allocator> &&
     requires(const Allocator& allocator, const LayerScores& layer) {
   { allocator.budget(layer) } -> std::same_as<Budget>;
 };

@@ -57,7 +57,7 @@ namespace detail {
 
 /// What every rule does.
 template <class Rule>
-concept ScoresRows = std::copyable<Rule> &&
+concept ScoresRows = Copied<Rule> &&
     requires(Rule rule, const HeadRows& rows, std::span<float> out) {
   { Rule::name } -> std::convertible_to<std::string_view>;
   { Rule::reads_keys } -> std::convertible_to<bool>;

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <span>
 #include <string_view>
+#include <type_traits>
 
 #include "lethe/archive.hpp"
 #include "lethe/plan.hpp"
@@ -24,6 +25,15 @@ struct ScoreShape {
   bool operator==(const ScoreShape&) const = default;
 };
 
+namespace detail {
+
+/// What a fork copies. std::copyable asks for swaps as well, which nothing here needs and which
+/// take a twentieth of the time of compiling the library.
+template <class Part>
+concept Copied = std::is_copy_constructible_v<Part> && std::is_copy_assignable_v<Part>;
+
+}  // namespace detail
+
 /// A score for each token of each (layer, group). Copying a scorer forks it.
 ///
 /// - reads_mass: whether record is wanted at all; name: what saved state is recognised by.
@@ -37,7 +47,7 @@ struct ScoreShape {
 /// - forget(layer, group, slot): the slot now belongs to a new token.
 /// - archive(archive, self): lists the state; valid() says whether what was read can be used.
 template <class Scorer>
-concept TokenScorer = std::copyable<Scorer> &&
+concept TokenScorer = detail::Copied<Scorer> &&
     std::constructible_from<Scorer, const typename Scorer::Config&, const ScoreShape&> &&
     requires(Scorer scorer, const Scorer& constant, std::size_t index, std::int64_t query,
              std::span<const float> mass, std::span<const Position> positions,

@@ -44,7 +44,8 @@ STANDARD = {
     "string": "string to_string",
     "string_view": "string_view",
     "thread": "thread",
-    "type_traits": """conditional_t is_const_v is_invocable_v is_same_v is_trivially_copyable_v
+    "type_traits": """conditional_t is_const_v is_copy_assignable_v is_copy_constructible_v
+                      is_invocable_v is_same_v is_trivially_copyable_v
                       is_trivially_default_constructible_v remove_cvref_t""",
     "utility": "exchange move",
     "vector": "vector",
