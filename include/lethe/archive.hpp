@@ -18,23 +18,24 @@ class StateWriter {
  public:
   template <class Value>
   requires std::is_trivially_copyable_v<Value>
-  void operator()(const Value& value) { append(&value, sizeof value); }
+  void operator()(const Value& value) { append(&value, 1); }
 
   template <class Value>
   void operator()(const std::vector<Value>& values) {
     (*this)(static_cast<std::uint64_t>(values.size()));
-    append(values.data(), values.size() * sizeof(Value));
+    append(values.data(), values.size());
   }
 
   [[nodiscard]] std::vector<std::byte> take() { return std::move(bytes_); }
-  [[nodiscard]] std::span<const std::byte> bytes() const { return bytes_; }
+  [[nodiscard]] std::span<const std::byte> bytes() const { return {bytes_.data(), bytes_.size()}; }
 
  private:
-  void append(const void* data, std::size_t count) {
+  template <class Value>
+  void append(const Value* values, std::size_t count) {
     if (count == 0) return;
     const std::size_t before = bytes_.size();
-    bytes_.resize(before + count);
-    std::memcpy(bytes_.data() + before, data, count);
+    bytes_.resize(before + count * sizeof(Value));
+    std::memcpy(bytes_.data() + before, values, count * sizeof(Value));
   }
 
   std::vector<std::byte> bytes_;

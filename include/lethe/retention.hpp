@@ -64,10 +64,9 @@ struct Retention {
   if (recent == 0) return ~Position{0};
   const std::size_t rank = positions.size() - std::min(recent, positions.size());
   if (ordered) return positions[rank];
-  std::copy(positions.begin(), positions.end(), scratch.begin());
-  const auto nth = scratch.begin() + static_cast<std::ptrdiff_t>(rank);
-  std::nth_element(scratch.begin(), nth,
-                   scratch.begin() + static_cast<std::ptrdiff_t>(positions.size()));
+  std::copy_n(positions.data(), positions.size(), scratch.data());
+  Position* const nth = scratch.data() + rank;
+  std::nth_element(scratch.data(), nth, scratch.data() + positions.size());
   return *nth;
 }
 

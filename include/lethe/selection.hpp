@@ -134,8 +134,8 @@ namespace detail {
   for (std::size_t i = 0; i < keys.size(); ++i) {
     if (keys[i] == cut.key) scratch[found++] = positions[i];
   }
-  const auto nth = scratch.begin() + static_cast<std::ptrdiff_t>(cut.ties) - 1;
-  std::nth_element(scratch.begin(), nth, scratch.begin() + static_cast<std::ptrdiff_t>(found));
+  Position* const nth = scratch.data() + cut.ties - 1;
+  std::nth_element(scratch.data(), nth, scratch.data() + found);
   return *nth;
 }
 

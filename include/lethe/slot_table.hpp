@@ -131,7 +131,7 @@ class SlotTable {
   }
 
   [[nodiscard]] std::span<const std::uint64_t> sizes_of(std::size_t layer) const {
-    return std::span(sizes_).subspan(layer * heads_, heads_);
+    return {sizes_.data() + layer * heads_, heads_};
   }
 
   [[nodiscard]] static bool valid_row(std::span<const Position> row, bool ordered, Position end) {
@@ -140,8 +140,9 @@ class SlotTable {
     }
     if (ordered) return true;
     std::vector<Position> sorted(row.begin(), row.end());
-    std::sort(sorted.begin(), sorted.end());
-    return std::adjacent_find(sorted.begin(), sorted.end()) == sorted.end();
+    Position* const past = sorted.data() + sorted.size();
+    std::sort(sorted.data(), past);
+    return std::adjacent_find(sorted.data(), past) == past;
   }
 
   std::size_t heads_;

@@ -129,8 +129,8 @@ class FlatHeads : public Inner {
   static void add_ties(std::span<HeadShare> heads, Cut cut, std::span<Position> scratch) {
     std::size_t found = 0;
     for_each_tie(heads, cut, [&](HeadShare&, Position position) { scratch[found++] = position; });
-    const auto nth = scratch.begin() + static_cast<std::ptrdiff_t>(cut.ties) - 1;
-    std::nth_element(scratch.begin(), nth, scratch.begin() + static_cast<std::ptrdiff_t>(found));
+    Position* const nth = scratch.data() + cut.ties - 1;
+    std::nth_element(scratch.data(), nth, scratch.data() + found);
     const Position last = *nth;
     for_each_tie(heads, cut, [&](HeadShare& head, Position position) {
       if (position < last) ++head.tokens, --cut.ties;

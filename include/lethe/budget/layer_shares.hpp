@@ -57,15 +57,17 @@ inline void check_shares(std::span<const double> demands, std::size_t total,
   // Whole tokens within the clip, but no further in than the mean.
   const double floor = std::min(std::ceil(config.least * mean), std::floor(mean));
   const double ceiling = std::max(std::floor(config.most * mean), std::ceil(mean));
-  std::vector<Claim> claims;
-  for (const double demand : demands) {
-    claims.push_back({.weight = std::pow(demand, config.power),
-                      .floor = std::max<std::size_t>(1, static_cast<std::size_t>(floor)),
-                      .ceiling = static_cast<std::size_t>(ceiling)});
+  std::vector<Claim> claims(demands.size());
+  TableBudgetConfig table{.budgets = std::vector<std::size_t>(demands.size())};
+  for (std::size_t layer = 0; layer < claims.size(); ++layer) {
+    claims[layer] = {.weight = std::pow(demands[layer], config.power),
+                     .floor = std::max<std::size_t>(1, static_cast<std::size_t>(floor)),
+                     .ceiling = static_cast<std::size_t>(ceiling)};
   }
   share_total(claims, total);
-  TableBudgetConfig table;
-  for (const Claim& claim : claims) table.budgets.push_back(claim.tokens);
+  for (std::size_t layer = 0; layer < claims.size(); ++layer) {
+    table.budgets[layer] = claims[layer].tokens;
+  }
   return table;
 }
 
