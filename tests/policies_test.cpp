@@ -288,3 +288,7 @@ TEST_CASE("supersession remembers for as long as its cache is, unless it is told
   policies::Supersession shorter(config, {.keys = keys, .decay = 0.9f});
   CHECK_THROWS(shorter.restore(blob));
 }
+
+TEST_CASE("supersession must be told how keys lie") {
+  CHECK_THROWS_WITH(policies::Supersession(config), Catch::Contains("keys.kv_heads"));
+}
