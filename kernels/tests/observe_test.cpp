@@ -228,3 +228,22 @@ TEST_CASE("too little memory for a round's plans is refused") {
   CHECK(std::string(status.remedy).starts_with("bytes"));
   CHECK(plans.kept == nullptr);
 }
+
+TEST_CASE("a state whose numbers would not fit a size is refused by name") {
+  std::size_t bytes = 0;
+  lethe::gpu::State state;
+  const auto remedy = [&](const lethe::gpu::StateShape& shape) {
+    return std::string(lethe::gpu::place_state(shape, nullptr, bytes, state).remedy);
+  };
+  CHECK(remedy({.layers = 1u << 10, .slots = 1u << 18, .capacity = 1u << 20}).empty());
+  CHECK(remedy({.layers = 1u << 10, .slots = 1u << 19, .capacity = 1u << 20})
+            .starts_with("capacity"));
+  CHECK(
+      remedy({.layers = 1u << 10, .slots = 1u << 14, .capacity = 1u << 20, .groups = 16}).empty());
+  CHECK(remedy({.layers = 1u << 10, .slots = 1u << 14, .capacity = 1u << 20, .groups = 17})
+            .starts_with("groups"));
+  CHECK(
+      remedy({.layers = 1u << 10, .slots = 1u << 14, .capacity = 1u << 20, .window = 16}).empty());
+  CHECK(remedy({.layers = 1u << 10, .slots = 1u << 14, .capacity = 1u << 20, .window = 17})
+            .starts_with("window"));
+}

@@ -135,8 +135,11 @@ class Carver {
     return "groups: without scores give 1, and Scope::layer";
   }
   if (shape.window != 0 && !shape.scores) return "scores: a window's are written there in a round";
-  // As the host's; and a window is one array of so many heads to a compaction.
+  // As the host's, so that no size wraps; and a window is one array of so many heads to a
+  // compaction.
   const std::size_t rows = (std::size_t{1} << 48) / shape.layers / shape.slots / shape.capacity;
+  if (rows == 0) return "capacity: keep it x layers x slots within 2^48";
+  if (shape.groups > rows) return "groups: keep them x layers x slots x capacity within 2^48";
   if (shape.window > rows) return "window: keep it x layers x slots x capacity within 2^48";
   return nullptr;
 }
