@@ -229,6 +229,33 @@ TEST_CASE("too little memory for a round's plans is refused") {
   CHECK(plans.kept == nullptr);
 }
 
+TEST_CASE("memory placed again points to nothing that its shape has no use for") {
+  const lethe::gpu::StateShape rich{2, 3, 100, 8};
+  const lethe::gpu::StateShape poor{2, 3, 100, 0, false};
+  gpu_test::HostState host(rich);
+  REQUIRE(host.state.scores != nullptr);
+  REQUIRE(host.state.window_rows != nullptr);
+  std::size_t bytes = std::size_t{1} << 20;
+  const gpu_test::Memory memory = gpu_test::poisoned_memory(bytes);
+  REQUIRE(lethe::gpu::place_state(poor, memory.get(), bytes, host.state).ok());
+  CHECK(host.state.positions == memory.get());
+  CHECK(host.state.scores == nullptr);
+  CHECK(host.state.window_rows == nullptr);
+  CHECK(host.state.window_queries == nullptr);
+
+  const lethe::gpu::StateShape whole{
+      .layers = 2, .slots = 3, .capacity = 100, .groups = 2, .scope = lethe::Scope::sequence};
+  gpu_test::HostState summed(whole);
+  REQUIRE(summed.plans.sums != nullptr);
+  REQUIRE(summed.plans.shares != nullptr);
+  bytes = std::size_t{1} << 20;
+  REQUIRE(lethe::gpu::place_plans(poor, memory.get(), bytes, summed.plans).ok());
+  CHECK(summed.plans.kept == memory.get());
+  CHECK(summed.plans.sums == nullptr);
+  CHECK(summed.plans.factors == nullptr);
+  CHECK(summed.plans.shares == nullptr);
+}
+
 TEST_CASE("a state whose numbers would not fit a size is refused by name") {
   std::size_t bytes = 0;
   lethe::gpu::State state;

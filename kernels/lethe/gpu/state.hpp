@@ -196,9 +196,12 @@ template <class Placed>
                                   std::size_t& bytes, Placed& placed) {
   const char* fault = fault_of_shape(shape);
   if (fault != nullptr) return refused(call, fault);
-  Placed sized{};
-  const Status status = size_query(call, memory, carve(shape, nullptr, sized), bytes);
-  if (status.ok() && memory != nullptr) static_cast<void>(carve(shape, memory, placed));
+  // Afresh: a pointer that this shape has no use for is null, whatever `placed` was before.
+  Placed fresh{};
+  const Status status = size_query(call, memory, carve(shape, nullptr, fresh), bytes);
+  if (!status.ok() || memory == nullptr) return status;
+  static_cast<void>(carve(shape, memory, fresh));
+  placed = fresh;
   return status;
 }
 
