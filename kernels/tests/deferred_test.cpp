@@ -381,6 +381,10 @@ TEST_CASE("a round behind a flush is refused where either is, or where layers wo
   flush.layer = 0;
   CHECK(field(lethe::gpu::check(round, flush)) == "layer");
   flush.layer = lethe::gpu::every_layer;
+  const float before_the_flush = 0;
+  round.scores = &before_the_flush;
+  CHECK(field(lethe::gpu::check(round, flush)) == "scores");
+  round.scores = nullptr;
   flush.strips.heads = 1;
   CHECK(field(lethe::gpu::check(round, flush)) == "heads");
   round.settings.capacity = 31;

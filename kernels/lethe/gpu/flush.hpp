@@ -129,6 +129,12 @@ template <class Element, class Key>
   if (flush.layer != every_layer) {
     return refused("plan_round", "layer: flush layers one by one with before(), then plan alone");
   }
+  // What was gathered before the flush lacks the queries that it scores.
+  if (round.scores != nullptr) {
+    return refused("plan_round",
+                   "scores: flush_queries(before(round, flush)), then gather_scores, then "
+                   "plan_round(round)");
+  }
   return check(before(round, flush));
 }
 
