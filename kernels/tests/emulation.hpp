@@ -52,7 +52,7 @@ class EmulatedRound {
 
   /// What plan_counts does.
   void count(const lethe::gpu::Round& round) {
-    require(lethe::gpu::check(round));
+    require(lethe::gpu::check_half("plan_counts", round));
     const lethe::gpu::StateShape& shape = round.state.shape;
     if (shape.scope == lethe::Scope::sequence) sum_layers(round);
     each_set(round, [&](auto layer, auto row, auto set) {
@@ -62,7 +62,7 @@ class EmulatedRound {
 
   /// What plan_kept does.
   void keep(const lethe::gpu::Round& round) {
-    require(lethe::gpu::check(round));
+    require(lethe::gpu::check_half("plan_kept", round));
     each_set(round, [&](auto layer, auto row, auto set) {
       lethe::gpu::keep_block(block(), *shared_, round, layer, row, set);
     });
@@ -175,6 +175,7 @@ class Emulation {
     const lethe::gpu::StateShape& shape = host_.state.shape;
     const auto rows = static_cast<std::uint32_t>(batch.size());
     std::vector<float> gathered(lethe::gpu::score_count(shape, rows), not_a_number);
+    require(lethe::gpu::check(host_.state, of(batch), gathered.data()));
     for (std::uint32_t row = 0; row < rows; ++row) {
       for (std::uint32_t layer = 0; layer < shape.layers; ++layer) {
         for (std::uint32_t set = 0; set < shape.sets(); ++set) {

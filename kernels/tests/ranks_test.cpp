@@ -2,11 +2,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "catch.hpp"
 #include "decode_cases.hpp"
 #include "emulation.hpp"
+#include "lethe/gpu/policies.hpp"
 #include "rank_cases.hpp"
 
 namespace {
@@ -24,6 +26,34 @@ void decode_as_one(std::uint64_t seed, Observation kind, float decay, const Deco
   CHECK(decode.run(250) == "");
   CHECK(decode.pruned > 5);
 }
+
+using Refusal = std::pair<std::string, std::string>;
+
+/// The call that refused, and the field that it named.
+Refusal refusal(const lethe::gpu::Status& status) {
+  const std::string remedy = status.remedy;
+  return {status.call, remedy.substr(0, remedy.find(':'))};
+}
+
+/// What a round by these settings, and either half of it, is refused for.
+struct Refusals {
+  explicit Refusals(lethe::gpu::PlanSettings settings, const float* scores = nullptr) {
+    settings.capacity = 64;
+    const gpu_test::HostState host(lethe::gpu::shape_for(settings, 1, 1, 64));
+    const lethe::gpu::Round given{.state = host.state,
+                                  .batch = {nullptr, 1},
+                                  .settings = settings,
+                                  .plans = host.plans,
+                                  .scores = scores};
+    round = refusal(lethe::gpu::check(given));
+    counts = refusal(lethe::gpu::check_half("plan_counts", given));
+    kept = refusal(lethe::gpu::check_half("plan_kept", given));
+  }
+
+  Refusal round{};
+  Refusal counts{};
+  Refusal kept{};
+};
 
 }  // namespace
 
@@ -87,4 +117,49 @@ TEST_CASE("what ranks sum is zero behind a layer's tokens and for padding") {
   for (std::size_t i = 0; i < gathered.size(); ++i) {
     CHECK(gathered[i] == (i / 40 % 2 == 0 && i % 40 < 7 ? 1.0f : 0.0f));
   }
+}
+
+TEST_CASE(
+    "halves of a round refuse policies whose counts ranks cannot agree on, each by its name") {
+  namespace policies = lethe::gpu::policies;
+  const Refusal none{"", ""};
+  const Refusals fit(policies::h2o());
+  CHECK(fit.round == none);
+  CHECK(fit.counts == none);
+  CHECK(fit.kept == none);
+  for (const auto& settings : {policies::streaming_llm(), policies::random_attention(),
+                               policies::snap_kv(), policies::tova()}) {
+    const Refusals other(settings);
+    CHECK(other.round == none);
+    CHECK(other.counts == Refusal{"plan_counts", "score"});
+    CHECK(other.kept == Refusal{"plan_kept", "score"});
+  }
+  lethe::gpu::PlanSettings guarded = policies::h2o();
+  guarded.max_lost_mass = 0.5f;
+  const Refusals lossy(guarded);
+  CHECK(lossy.round == none);
+  CHECK(lossy.counts == Refusal{"plan_counts", "max_lost_mass"});
+  CHECK(lossy.kept == Refusal{"plan_kept", "max_lost_mass"});
+}
+
+TEST_CASE("gathered scores are refused where a round would not plan from them") {
+  namespace policies = lethe::gpu::policies;
+  const float scores = 0;
+  CHECK(Refusals(policies::h2o(), &scores).round == Refusal{"", ""});
+  for (const auto& settings :
+       {policies::streaming_llm(), policies::random_attention(), policies::snap_kv()}) {
+    CHECK(Refusals(settings, &scores).round == Refusal{"plan_round", "scores"});
+  }
+}
+
+TEST_CASE("scores that a state does not hold between rounds are not gathered") {
+  float gathered = 0;
+  const auto refused = [&](const lethe::gpu::StateShape& shape, float* target) {
+    const gpu_test::HostState host(shape);
+    return refusal(lethe::gpu::check(host.state, {nullptr, 1}, target));
+  };
+  CHECK(refused({1, 1, 64}, &gathered) == Refusal{"", ""});
+  CHECK(refused({1, 1, 64}, nullptr) == Refusal{"gather_scores", "gathered"});
+  CHECK(refused({1, 1, 64, 8}, &gathered) == Refusal{"gather_scores", "window"});
+  CHECK(refused({1, 1, 64, 0, false}, &gathered) == Refusal{"gather_scores", "scores"});
 }

@@ -7,7 +7,6 @@
 
 #include "lethe/gpu/block.cuh"
 #include "lethe/gpu/launch.cuh"
-#include "lethe/gpu/observe_checks.hpp"
 #include "lethe/gpu/round_block.cuh"
 #include "lethe/gpu/round_sets.cuh"
 #include "lethe/gpu/score_rows.cuh"
@@ -97,9 +96,10 @@ __global__ void __launch_bounds__(Threads)
 /// The first half of a round: what each kept set asks of its layer, claim_count(shape) numbers from
 /// plans.claims on. Tensor-parallel ranks that keep sets of their own, equally many tokens each,
 /// take the largest over all ranks, number by number (ncclMax of ncclUint32), before the second
-/// half. One launch, three with Scope::sequence; else as plan_round.
+/// half. One launch, three with Scope::sequence; what check_half() refuses is refused before the
+/// first, else as plan_round.
 [[nodiscard]] inline Status plan_counts(const Round& round, cudaStream_t stream) {
-  Status status = check(round);
+  Status status = check_half("plan_counts", round);
   if (!status.ok() || round.batch.rows == 0) return status;
   if (round.state.shape.scope == Scope::sequence) status = detail::sum_layers(round, stream);
   if (!status.ok()) return status;
@@ -110,7 +110,7 @@ __global__ void __launch_bounds__(Threads)
 /// The second half, of the same round: each set's best tokens, as many as the largest claim of its
 /// layer says. One launch; nothing but claims may have changed since plan_counts.
 [[nodiscard]] inline Status plan_kept(const Round& round, cudaStream_t stream) {
-  const Status status = check(round);
+  const Status status = check_half("plan_kept", round);
   if (!status.ok() || round.batch.rows == 0) return status;
   return detail::launch_blocks("keep_kernel", detail::keep_kernel<detail::plan_threads>,
                                detail::grid_of_sets(round), detail::plan_threads, stream, round);
@@ -123,12 +123,12 @@ __global__ void __launch_bounds__(Threads)
 /// O(tokens).
 [[nodiscard]] inline Status plan_round(const Round& round, cudaStream_t stream) {
   const StateShape& shape = round.state.shape;
+  Status status = check(round);
+  if (!status.ok() || round.batch.rows == 0) return status;
   if (shape.scope == Scope::sequence || shape.sets() != 1) {
-    const Status status = plan_counts(round, stream);
+    status = plan_counts(round, stream);
     return status.ok() ? plan_kept(round, stream) : status;
   }
-  const Status status = check(round);
-  if (!status.ok() || round.batch.rows == 0) return status;
   return detail::launch_blocks("plan_kernel", detail::plan_kernel<detail::plan_threads>,
                                dim3(round.batch.rows, shape.layers), detail::plan_threads, stream,
                                round);
@@ -137,13 +137,12 @@ __global__ void __launch_bounds__(Threads)
 /// Writes the scores that a round would plan from, score_count(shape, rows) floats without gaps, so
 /// that tensor-parallel ranks can add theirs up (ncclSum of ncclFloat) for Round::scores. The
 /// state's own scores stay each rank's: they are added to step by step, and would be counted anew
-/// in the next sum. One launch; O(layers x rows x groups x capacity).
+/// in the next sum. A state without scores, or with a window, is refused. One launch; O(layers x
+/// rows x groups x capacity).
 [[nodiscard]] inline Status gather_scores(const State& state, const Batch& batch, float* gathered,
                                           cudaStream_t stream) {
-  const Status status = check("gather_scores", state, batch);
-  if (!status.ok()) return status;
-  if (gathered == nullptr) return refused("gather_scores", "gathered: give score_count floats");
-  if (batch.rows == 0) return {};
+  const Status status = check(state, batch, gathered);
+  if (!status.ok() || batch.rows == 0) return status;
   const dim3 grid(batch.rows, state.shape.layers, state.shape.sets());
   return detail::launch_blocks("gather_kernel", detail::gather_kernel<detail::score_threads>, grid,
                                detail::score_threads, stream, state, batch, gathered);

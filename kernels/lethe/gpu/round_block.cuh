@@ -23,8 +23,8 @@ struct Round {
   /// What was decided, by plan number, in device memory; null: nobody asks. With several kept sets
   /// each tells what its own scores are like, and the layer's outcome and count.
   LayerPlan* decisions = nullptr;
-  /// Scores to plan from in place of the state's: those of gather_scores, summed over ranks. Null:
-  /// the state's.
+  /// Scores to plan from in place of the state's, with ScoreRule::rasr: those of gather_scores,
+  /// summed over ranks. Null: the state's.
   const float* scores = nullptr;
   /// This rank's first kept set among those of all ranks that agree on counts. Where several sets
   /// leave a layer whole, the first of them says why, as on the host.
@@ -52,12 +52,18 @@ namespace detail {
 }
 
 /// Sets that agree on a count have it from their decayed mass and their budget alone.
+[[nodiscard]] inline const char* fault_of_agreement(const PlanSettings& settings) {
+  const bool rasr = settings.score.rule == ScoreRule::rasr;
+  if (!rasr) return "score: choose rasr where sets agree on a count";
+  const bool guarded = settings.max_lost_mass < 1.0f;
+  return guarded ? "max_lost_mass: leave it at 1 where sets agree on a count" : nullptr;
+}
+
 [[nodiscard]] inline const char* fault_of_scope(const PlanSettings& settings,
                                                 const StateShape& shape) {
-  if (shape.scope == Scope::layer && shape.groups == 1) return nullptr;
-  if (settings.score.rule != ScoreRule::rasr) return "score: with groups or scopes choose rasr";
-  const bool guarded = shape.scope != Scope::layer && settings.max_lost_mass < 1.0f;
-  return guarded ? "max_lost_mass: leave it at 1 where the scope is not layer" : nullptr;
+  if (shape.scope != Scope::layer) return fault_of_agreement(settings);
+  const bool summed = shape.groups != 1 && settings.score.rule != ScoreRule::rasr;
+  return summed ? "score: choose rasr where a layer has groups" : nullptr;
 }
 
 [[nodiscard]] inline const char* fault_of_table(const LayerTable& table) {
@@ -97,6 +103,9 @@ namespace detail {
   const StateShape& shape = round.state.shape;
   const PlanBuffers& plans = round.plans;
   if (plans.kept == nullptr) return "plans: give them memory by place_plans";
+  if (round.scores != nullptr && round.settings.score.rule != ScoreRule::rasr) {
+    return "scores: gathered ones are for rasr; choose it, or give null";
+  }
   const bool summed = shape.groups != shape.sets() && round.scores == nullptr;
   const bool whole = shape.scope == Scope::sequence;
   if ((summed && plans.sums == nullptr) || (whole && plans.shares == nullptr)) {
@@ -122,16 +131,28 @@ namespace detail {
   return {round.state, round.scores, round.batch.rows, round.plans.sums};
 }
 
+[[nodiscard]] inline const char* fault_of_round(const Round& round) {
+  const char* fault = fault_of_state(round.state);
+  if (fault == nullptr) fault = fault_of_batch(round.batch, round.state.shape.slots);
+  if (fault == nullptr) fault = fault_of_settings(round.settings, round.state.shape);
+  return fault != nullptr ? fault : fault_of_plans(round);
+}
+
 }  // namespace detail
 
 /// What the host can tell before anything is launched; the status names the field and the remedy.
 /// O(1).
 [[nodiscard]] inline Status check(const Round& round) {
-  const char* fault = detail::fault_of_state(round.state);
-  if (fault == nullptr) fault = detail::fault_of_batch(round.batch, round.state.shape.slots);
-  if (fault == nullptr) fault = detail::fault_of_settings(round.settings, round.state.shape);
-  if (fault == nullptr) fault = detail::fault_of_plans(round);
+  const char* fault = detail::fault_of_round(round);
   return fault == nullptr ? Status{} : refused("plan_round", fault);
+}
+
+/// The same for a half of a round, by the name of its `call`: whatever the scope, its sets agree on
+/// a count, so ScoreRule::rasr and a max_lost_mass of 1 are required.
+[[nodiscard]] inline Status check_half(const char* call, const Round& round) {
+  const char* fault = detail::fault_of_round(round);
+  if (fault == nullptr) fault = detail::fault_of_agreement(round.settings);
+  return fault == nullptr ? Status{} : refused(call, fault);
 }
 
 namespace detail {

@@ -7,6 +7,7 @@
 
 #include "lethe/gpu/block.cuh"
 #include "lethe/gpu/state.hpp"
+#include "lethe/gpu/status.hpp"
 
 namespace lethe::gpu {
 
@@ -85,6 +86,20 @@ LETHE_BLOCK_CODE void sum_groups(const Block& block, const ScoreSource& source,
 }
 
 }  // namespace detail
+
+/// What the host can tell of gather_scores before its launch.
+[[nodiscard]] inline Status check(const State& state, const Batch& batch, const float* gathered) {
+  const char* fault = detail::fault_of_state(state);
+  if (fault == nullptr) fault = detail::fault_of_batch(batch, state.shape.slots);
+  if (fault == nullptr && !state.shape.scores) {
+    fault = "scores: the state keeps none, so there is nothing to gather";
+  }
+  if (fault == nullptr && state.shape.window != 0) {
+    fault = "window: its scores are made in the round itself; place a state without one";
+  }
+  if (fault == nullptr && gathered == nullptr) fault = "gathered: give score_count floats";
+  return fault == nullptr ? Status{} : refused("gather_scores", fault);
+}
 
 /// A block of gather_scores: one kept set of one row of the batch. Behind its tokens, and for
 /// padding, it writes zeros.

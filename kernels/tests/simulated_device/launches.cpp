@@ -60,12 +60,12 @@ Status publish_pages(const Compaction& given, const Grid& grid, cudaStream_t str
 
 Status plan_round(const lethe::gpu::Round& round, cudaStream_t stream) {
   const lethe::gpu::StateShape& shape = round.state.shape;
+  const Status status = check(round);
+  if (!status.ok() || round.batch.rows == 0) return status;
   if (shape.scope == lethe::Scope::sequence || shape.sets() != 1) {
     const Status counted = plan_counts(round, stream);
     return counted.ok() ? plan_kept(round, stream) : counted;
   }
-  const Status status = check(round);
-  if (!status.ok() || round.batch.rows == 0) return status;
   const auto shared = std::make_shared<lethe::gpu::detail::PlanShared>();
   return launch("plan_kernel", stream, {round.batch.rows, shape.layers},
                 [=](const auto& block, std::uint32_t row, std::uint32_t layer, std::uint32_t) {
@@ -74,7 +74,7 @@ Status plan_round(const lethe::gpu::Round& round, cudaStream_t stream) {
 }
 
 Status plan_counts(const lethe::gpu::Round& round, cudaStream_t stream) {
-  Status status = check(round);
+  Status status = check_half("plan_counts", round);
   if (!status.ok() || round.batch.rows == 0) return status;
   const bool whole = round.state.shape.scope == lethe::Scope::sequence;
   if (whole) status = sum_layers(round, stream);
@@ -87,7 +87,7 @@ Status plan_counts(const lethe::gpu::Round& round, cudaStream_t stream) {
 }
 
 Status plan_kept(const lethe::gpu::Round& round, cudaStream_t stream) {
-  const Status status = check(round);
+  const Status status = check_half("plan_kept", round);
   if (!status.ok() || round.batch.rows == 0) return status;
   const auto shared = std::make_shared<lethe::gpu::detail::PlanShared>();
   return launch("keep_kernel", stream, grid_of_sets(round),
@@ -98,7 +98,7 @@ Status plan_kept(const lethe::gpu::Round& round, cudaStream_t stream) {
 
 Status gather_scores(const lethe::gpu::State& state, const lethe::gpu::Batch& batch,
                      float* gathered, cudaStream_t stream) {
-  const Status status = lethe::gpu::check("gather_scores", state, batch);
+  const Status status = lethe::gpu::check(state, batch, gathered);
   if (!status.ok() || batch.rows == 0) return status;
   return launch("gather_kernel", stream, {batch.rows, state.shape.layers, state.shape.sets()},
                 [=](const auto& block, std::uint32_t row, std::uint32_t layer, std::uint32_t set) {
