@@ -270,6 +270,15 @@ class DeviceBlock {
 };
 static_assert(ThreadBlock<DeviceBlock<1024>>);
 
+/// What a kernel calls once where its block needs memory that all lanes share: body(block, shared).
+template <unsigned Threads, class Shared, class Body>
+__device__ __forceinline__ void with_shared(Body&& body) {
+  __shared__ typename DeviceBlock<Threads>::Storage storage;
+  // Raw, since shared memory may have no initialisers.
+  __shared__ alignas(Shared) unsigned char shared[sizeof(Shared)];
+  body(DeviceBlock<Threads>(storage), reinterpret_cast<Shared&>(shared));
+}
+
 #endif
 
 }  // namespace lethe::gpu

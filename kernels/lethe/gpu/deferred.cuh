@@ -52,23 +52,19 @@ __global__ void __launch_bounds__(Threads)
 template <class Rows, class Element, class Key>
 __global__ void __launch_bounds__(flush_threads)
     flush_exact_kernel(const __grid_constant__ Flush<Element, Key> flush) {
-  __shared__ typename DeviceBlock<flush_threads>::Storage storage;
-  // Raw, since shared memory may have no initialisers.
-  __shared__ alignas(ExactShared) unsigned char shared[sizeof(ExactShared)];
-  flush_exact_block<Rows>(DeviceBlock<flush_threads>(storage),
-                          reinterpret_cast<ExactShared&>(shared), flush, blockIdx.x, blockIdx.y,
-                          blockIdx.z);
+  with_shared<flush_threads, ExactShared>([&](const auto& block, ExactShared& shared) {
+    flush_exact_block<Rows>(block, shared, flush, blockIdx.x, blockIdx.y, blockIdx.z);
+  });
 }
 
 template <class Rows, unsigned Chunks, class Element>
 __global__ void __launch_bounds__(flush_threads)
     flush_tiles_kernel(const __grid_constant__ Flush<Element> flush) {
   using Shared = TileShared<flush_threads>;
-  __shared__ typename DeviceBlock<flush_threads>::Storage storage;
-  __shared__ alignas(Shared) unsigned char shared[sizeof(Shared)];
-  flush_tiles_block<Rows, TensorProduct<Element>, Chunks>(DeviceBlock<flush_threads>(storage),
-                                                          reinterpret_cast<Shared&>(shared), flush,
-                                                          blockIdx.x, blockIdx.y, blockIdx.z);
+  with_shared<flush_threads, Shared>([&](const auto& block, Shared& shared) {
+    flush_tiles_block<Rows, TensorProduct<Element>, Chunks>(block, shared, flush, blockIdx.x,
+                                                            blockIdx.y, blockIdx.z);
+  });
 }
 
 /// A block for each tile of so many tokens that a layer can hold.

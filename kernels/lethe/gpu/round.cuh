@@ -23,27 +23,23 @@ inline constexpr unsigned plan_threads = 1024;
 /// two of them nvcc would halve the registers.
 template <unsigned Threads>
 __global__ void __launch_bounds__(Threads, 1) plan_kernel(const __grid_constant__ Round round) {
-  __shared__ typename DeviceBlock<Threads>::Storage storage;
-  // Raw, since shared memory may have no initialisers.
-  __shared__ alignas(PlanShared) unsigned char shared[sizeof(PlanShared)];
-  plan_block(DeviceBlock<Threads>(storage), reinterpret_cast<PlanShared&>(shared), round,
-             blockIdx.y, blockIdx.x);
+  with_shared<Threads, PlanShared>([&](const auto& block, PlanShared& shared) {
+    plan_block(block, shared, round, blockIdx.y, blockIdx.x);
+  });
 }
 
 template <unsigned Threads>
 __global__ void __launch_bounds__(Threads, 1) count_kernel(const __grid_constant__ Round round) {
-  __shared__ typename DeviceBlock<Threads>::Storage storage;
-  __shared__ alignas(PlanShared) unsigned char shared[sizeof(PlanShared)];
-  count_block(DeviceBlock<Threads>(storage), reinterpret_cast<PlanShared&>(shared), round,
-              blockIdx.y, blockIdx.x, blockIdx.z);
+  with_shared<Threads, PlanShared>([&](const auto& block, PlanShared& shared) {
+    count_block(block, shared, round, blockIdx.y, blockIdx.x, blockIdx.z);
+  });
 }
 
 template <unsigned Threads>
 __global__ void __launch_bounds__(Threads, 1) keep_kernel(const __grid_constant__ Round round) {
-  __shared__ typename DeviceBlock<Threads>::Storage storage;
-  __shared__ alignas(PlanShared) unsigned char shared[sizeof(PlanShared)];
-  keep_block(DeviceBlock<Threads>(storage), reinterpret_cast<PlanShared&>(shared), round,
-             blockIdx.y, blockIdx.x, blockIdx.z);
+  with_shared<Threads, PlanShared>([&](const auto& block, PlanShared& shared) {
+    keep_block(block, shared, round, blockIdx.y, blockIdx.x, blockIdx.z);
+  });
 }
 
 /// Lanes of the passes that prepare scores. No source: not measured yet.
@@ -51,10 +47,9 @@ inline constexpr unsigned score_threads = 256;
 
 template <unsigned Threads>
 __global__ void __launch_bounds__(Threads) factor_kernel(const __grid_constant__ Round round) {
-  __shared__ typename DeviceBlock<Threads>::Storage storage;
-  __shared__ alignas(SummaryShared) unsigned char shared[sizeof(SummaryShared)];
-  factor_block(DeviceBlock<Threads>(storage), reinterpret_cast<SummaryShared&>(shared), round,
-               blockIdx.y, blockIdx.x);
+  with_shared<Threads, SummaryShared>([&](const auto& block, SummaryShared& shared) {
+    factor_block(block, shared, round, blockIdx.y, blockIdx.x);
+  });
 }
 
 template <unsigned Threads>
