@@ -239,17 +239,24 @@ class Examination {
       return;
     }
     const std::size_t wanted =
-        permitted_count(cache_, job.layer, std::min(job.budget.tokens, job.limit), job.limit);
+        permitted(job.layer, std::min(job.budget.tokens, job.limit), job.limit);
     if (changes_recents(job, state_.policy.retention, wanted)) {
       space_.planner.protect(job, state_.policy.retention, positions, ordered,
                              job.protection.prefix_end, wanted);
     }
     job.tokens = wanted;
     if (wanted < job.protected_tokens) {
-      job.tokens = std::max(job.protected_tokens,
-                            permitted_count(cache_, job.layer, job.protected_tokens, job.limit));
+      job.tokens =
+          std::max(job.protected_tokens, permitted(job.layer, job.protected_tokens, job.limit));
     }
     if (job.tokens >= job.before) job.outcome = Outcome::nothing_to_drop;
+  }
+
+  /// Counts of heads that differ stay as they are: their mean is the count of none.
+  [[nodiscard]] std::size_t permitted(std::size_t layer, std::size_t tokens,
+                                      std::size_t limit) const {
+    return state_.config.head_capacity != 0 ? tokens
+                                            : permitted_count(cache_, layer, tokens, limit);
   }
 
   [[nodiscard]] Position prefix_end(std::size_t layer) const {
@@ -263,11 +270,13 @@ class Examination {
 
   /// The position behind the slots that a layer shares with other sequences, in any of its heads.
   [[nodiscard]] std::size_t shared_end(std::size_t layer) const {
-    const std::size_t shared = std::min(shared_prefix_of(cache_, layer), state_.slots.size(layer));
+    const std::size_t shared = shared_prefix_of(cache_, layer);
     std::size_t end = 0;
     for (std::size_t head = 0; shared != 0 && head < state_.kept_sets(); ++head) {
-      const std::span<const Position> row = state_.slots.positions(layer, head).first(shared);
-      end = std::max<std::size_t>(end, *std::max_element(row.begin(), row.end()) + 1u);
+      const std::span<const Position> row = state_.slots.positions(layer, head);
+      for (const Position position : row.first(std::min(shared, row.size()))) {
+        end = std::max<std::size_t>(end, position + 1u);
+      }
     }
     return end;
   }

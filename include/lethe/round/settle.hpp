@@ -87,19 +87,34 @@ class Settlement {
         "with non-finite scores fill it; raise total_capacity or total_bytes. Nothing was moved");
   }
 
-  [[noreturn]] LETHE_COLD void refuse_room(std::size_t layer) const {
-    std::string why = "its protected tokens leave no room";
+  /// Why a layer cannot be pruned far enough.
+  [[nodiscard]] LETHE_COLD std::string obstacle(std::size_t layer) const {
     for (const LayerJob& job : space_.jobs) {
       if (job.layer != layer || is_movable(job)) continue;
-      why = job.outcome == Outcome::busy
-                ? "it is busy"
-                : "it has non-finite scores, which forget_scores(layer) starts anew";
+      return job.outcome == Outcome::busy
+                 ? "it is busy"
+                 : "it has non-finite scores, which forget_scores(layer) starts anew";
     }
+    return "its protected tokens leave no room";
+  }
+
+  [[noreturn]] LETHE_COLD void refuse_room(std::size_t layer) const {
+    if (space_.planned[layer] + tokens_ <= state_.layers[layer].bound) refuse_head(layer);
     raise<std::length_error>("lethe: layer " + std::to_string(layer) + " holds " +
                              std::to_string(state_.slots.held(layer)) + " tokens, its bound is " +
                              std::to_string(state_.layers[layer].bound) + ", and " +
-                             std::to_string(tokens_) + " more cannot fit: " + why +
+                             std::to_string(tokens_) + " more cannot fit: " + obstacle(layer) +
                              ". Nothing was moved");
+  }
+
+  /// The layer has room, and its longest head has none.
+  [[noreturn]] LETHE_COLD void refuse_head(std::size_t layer) const {
+    raise<std::length_error>("lethe: layer " + std::to_string(layer) + " holds " +
+                             std::to_string(state_.slots.longest(layer)) +
+                             " tokens in its longest head, head_capacity is " +
+                             std::to_string(state_.config.head_capacity) + ", and " +
+                             std::to_string(tokens_) + " more cannot fit: " + obstacle(layer) +
+                             "; raise head_capacity. Nothing was moved");
   }
 
   const RoundContext<Scorer, Cache>& round_;
