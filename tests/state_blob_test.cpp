@@ -99,7 +99,10 @@ TEST_CASE("each reason not to restore is named") {
   CHECK_THAT(refusal(with_header([](auto& h) { h.byte_order = 0x04030201u; })),
              Contains("byte order"));
   CHECK_THAT(refusal(with_header([](auto& h) { h.version = 9; })),
-             Contains("version 9") && Contains("reads 1"));
+             Contains("version 9") && Contains("reads 2"));
+  // A state of version 1 has one count of tokens a layer, not one a head.
+  CHECK_THAT(refusal(with_header([](auto& h) { h.version = 1; })),
+             Contains("version 1") && Contains("reads 2"));
   CHECK_THAT(refusal(sealed(), "random"), Contains("another score than random"));
   CHECK_THAT(refusal(with_header([](auto& h) { h.bytes = 23; })), Contains("cut short"));
   CHECK_THAT(refusal(with_header([](auto& h) { h.checksum ^= 1; })), Contains("checksum"));
@@ -107,7 +110,7 @@ TEST_CASE("each reason not to restore is named") {
   for (std::size_t i = 0; i < shape.size(); ++i) {
     std::array<std::uint64_t, 7> other = shape;
     ++other[i];
-    CHECK_THAT(refusal(sealed(), "rasr", other), Contains("other layers, capacity, groups"));
+    CHECK_THAT(refusal(sealed(), "rasr", other), Contains("other layers, capacity, head_capacity, groups"));
   }
 }
 

@@ -358,6 +358,7 @@ TEST_CASE("a restored pruner and a copy decide as the one they come from") {
   CHECK(copy.cache.rows == world.cache.rows);
   Pruner other = make_pruner({.head_capacity = 40});
   CHECK_THROWS_AS(other.restore(world.pruner.save()), std::invalid_argument);
+  CHECK_THROWS_WITH(other.restore(world.pruner.save()), Catch::Contains("head_capacity"));
 }
 
 TEST_CASE("a layer scored anew goes by age, in every slot of its longest head") {

@@ -19,7 +19,7 @@ namespace lethe::detail {
 
 struct StateHeader {
   std::array<char, 8> magic{'L', 'E', 'T', 'H', 'E', 'K', 'V', 'S'};
-  std::uint32_t version = 1;
+  std::uint32_t version = 2;
   // Reads differently on a machine of the other byte order.
   std::uint32_t byte_order = 0x01020304u;
   std::uint64_t policy = 0;
@@ -70,7 +70,9 @@ static_assert(std::is_trivially_copyable_v<StateHeader> && sizeof(StateHeader) =
     refuse_state("it belongs to a policy with another score than " + std::string(policy));
   }
   if (header.shape != shape) {
-    refuse_state("it was saved with other layers, capacity, groups, scope or deferred queries");
+    refuse_state(
+        "it was saved with other layers, capacity, head_capacity, groups, scope or deferred "
+        "queries");
   }
   const std::span<const std::byte> contents = blob.subspan(sizeof header);
   if (header.bytes != contents.size()) refuse_state("it is cut short or has grown");
