@@ -32,7 +32,9 @@ namespace lethe {
 /// One pruner a sequence; pruners share nothing, so threads need no locks; a copy is a fork.
 /// Between rounds nothing is allocated, locked or asked of the system; a round allocates nothing
 /// either. Memory, for each slot of each layer: 4 bytes of position and 4 of plan (times the heads,
-/// with Scope::head), and 4 x groups for Rasr's scores.
+/// with Scope::head), and 4 x groups for Rasr's scores. A layer has `capacity` slots; where heads
+/// keep unequal counts each head has `head_capacity`, and a round takes 12 bytes more for each slot
+/// of one layer.
 ///
 /// Scorer turns mass into scores, Allocator says how many tokens a layer keeps.
 template <TokenScorer Scorer, BudgetAllocator Allocator>
