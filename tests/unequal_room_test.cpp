@@ -34,6 +34,12 @@ struct BlockedCache : UnequalRowCache {
 };
 static_assert(lethe::BlockCache<BlockedCache>);
 
+struct SizedCache : RowCache {
+  using RowCache::RowCache;
+  [[nodiscard]] std::size_t token_bytes(std::size_t) const { return 1; }
+};
+static_assert(lethe::ByteSizedCache<SizedCache>);
+
 lethe::PrunerConfig config_of(std::size_t layers, std::size_t head_capacity = 0) {
   return {.layers = layers,
           .capacity = capacity,
@@ -58,8 +64,8 @@ float pay_old(std::size_t, std::size_t head, Position position) {
 }
 
 /// Puts the token at `position` into every head; pay(layer, head, position) is its query's mass.
-template <class Cache, class Pay>
-void append_step(Pruner& pruner, Cache& cache, Position position, Pay pay) {
+template <class Deciding, class Cache, class Pay>
+void append_step(Deciding& pruner, Cache& cache, Position position, Pay pay) {
   for (std::size_t layer = 0; layer < cache.layers(); ++layer) {
     const std::size_t columns = cache.size(layer) + 1;
     std::vector<float> mass(heads * columns, not_a_number);
@@ -164,4 +170,28 @@ TEST_CASE("a score of one head that is no number leaves its whole layer alone") 
   for (std::size_t head = 0; head < heads; ++head) CHECK(cache.size(0, head) == 16);
   CHECK(all_of(cache, 1) == 12 * heads);
   CHECK(cache.size(1, 0) < cache.size(1, 1));
+}
+
+TEST_CASE("pinned tokens that one head has dropped stay in the others under two totals") {
+  lethe::PrunerConfig config = config_of(2);
+  config.total_capacity = 29;
+  config.total_bytes = 24;
+  lethe::Pruner<lethe::WindowMass, lethe::TableBudget> pruner(
+      config, {.retention = {.first_tokens = 0, .recent_tokens = 4}}, {.window = 1, .pool = 1},
+      {.budgets = {8, 24}});
+  SizedCache cache(2, heads);
+  for (Position position = 0; position < 14; ++position) {
+    pruner.make_room(cache, 1);
+    append_step(pruner, cache, position, [](std::size_t, std::size_t head, Position token) {
+      return head == 0 ? static_cast<float>(token) : pay_old(0, head, token);
+    });
+  }
+  REQUIRE(cache.size(0) == 10);
+  REQUIRE(cache.positions(0, 0)[0] == 4);
+  pruner.pin(4);
+  // The totals leave layer 0 five tokens, then as few as are pinned.
+  pruner.make_room(cache, 6);
+  CHECK(cache.positions(0, 1) == std::vector<Position>{0, 1, 2, 3});
+  CHECK(cache.positions(0, 2) == std::vector<Position>{0, 1, 2, 3});
+  CHECK(cache.size(1) == 5);
 }

@@ -114,9 +114,19 @@ class Totals {
     }
   }
 
+  /// What most is protected in any head.
   void protect_anew(LayerJob& job) {
-    space_.planner.protect(job, state_.policy.retention, state_.slots.positions(job.layer),
-                           state_.slots.ordered(job.layer), job.protection.prefix_end, job.tokens);
+    std::size_t most_protected = 0;
+    std::size_t most_prefix = 0;
+    for (std::size_t head = 0; head < state_.kept_sets(); ++head) {
+      space_.planner.protect(job, state_.policy.retention, state_.slots.positions(job.layer, head),
+                             state_.slots.ordered(job.layer), job.protection.prefix_end,
+                             job.tokens);
+      most_protected = std::max(most_protected, job.protected_tokens);
+      most_prefix = std::max(most_prefix, job.prefix_tokens);
+    }
+    job.protected_tokens = most_protected;
+    job.prefix_tokens = most_prefix;
   }
 
   SequenceState<Scorer>& state_;
