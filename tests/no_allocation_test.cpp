@@ -67,6 +67,11 @@ struct UnequalCache {
     ++rounds;
     for (const auto& plan : plans) sizes[plan.layer][plan.head] = plan.kept.size();
   }
+  void read_values(std::size_t layer, std::size_t head, std::size_t first,
+                   std::span<float> out) const {
+    for (std::size_t i = 0; i < out.size(); ++i)
+      out[i] = static_cast<float>((layer + head + first * 7 + i) % 11) * 0.1f;
+  }
 };
 
 /// One full layer hands its worst slot on.
@@ -199,6 +204,27 @@ void expect_none(const lethe::PrunerConfig& config, Kind kind, const Settings&..
   CHECK(fork_rounds == rounds);
 }
 
+/// Steps of one token, each head's count its own.
+template <class Pruner>
+void expect_none_unequal(Pruner pruner) {
+  UnequalCache cache;
+  const std::vector<float> mass = values(heads * heads * capacity);
+  const std::size_t before = allocations;
+  for (std::size_t step = 0; step < 300; ++step) {
+    pruner.make_room(cache, 1);
+    for (std::size_t layer = 0; layer < layers; ++layer) {
+      pruner.observe(layer,
+                     lethe::Mass<float>{
+                         .data = mass.data(), .groups = heads, .columns = cache.size(layer) + 1});
+      for (std::size_t& size : cache.sizes[layer]) ++size;
+    }
+    pruner.commit();
+  }
+  const std::size_t after = allocations;
+  CHECK(after == before);
+  CHECK(cache.rounds > 10);
+}
+
 }  // namespace
 
 TEST_CASE("The counter counts") {
@@ -273,23 +299,10 @@ TEST_CASE("Heads of unequal counts allocate nothing") {
   lethe::PrunerConfig config = config_for(Kind::mass, lethe::Scope::head);
   config.max_lost_mass = 1.0f;
   config.draft_tokens = 0;
-  lethe::policies::AdaKV pruner(config, {.window = 8});
-  UnequalCache cache;
-  const std::vector<float> mass = values(heads * heads * capacity);
-  const std::size_t before = allocations;
-  for (std::size_t step = 0; step < 300; ++step) {
-    pruner.make_room(cache, 1);
-    for (std::size_t layer = 0; layer < layers; ++layer) {
-      pruner.observe(layer,
-                     lethe::Mass<float>{
-                         .data = mass.data(), .groups = heads, .columns = cache.size(layer) + 1});
-      for (std::size_t& size : cache.sizes[layer]) ++size;
-    }
-    pruner.commit();
-  }
-  const std::size_t after = allocations;
-  CHECK(after == before);
-  CHECK(cache.rounds > 10);
+  expect_none_unequal(lethe::policies::AdaKV(config, {.window = 8}));
+  const lethe::HeadShape shape{.kv_heads = heads, .key_dimension = dimension};
+  expect_none_unequal(lethe::policies::LAVaByHead(
+      config, {.heads = shape, .total = layers * capacity / 2, .window = 8}));
 }
 
 TEST_CASE("Overwriting a slot allocates nothing") {

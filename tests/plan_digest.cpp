@@ -27,6 +27,11 @@ struct DigestingCache {
     return *std::max_element(sizes[layer].begin(), sizes[layer].end());
   }
   [[nodiscard]] std::size_t heads(std::size_t layer) const { return sizes[layer].size(); }
+  void read_values(std::size_t layer, std::size_t head, std::size_t first,
+                   std::span<float> out) const {
+    for (std::size_t i = 0; i < out.size(); ++i)
+      out[i] = 0.125f * static_cast<float>((5 * layer + 3 * head + 7 * first + i) % 13);
+  }
   [[nodiscard]] std::size_t token_bytes(std::size_t layer) const { return 16 + 8 * layer; }
   void apply(std::span<const lethe::EvictionPlan> plans) {
     for (const lethe::EvictionPlan& plan : plans) {
@@ -153,5 +158,10 @@ int main() {
   config.max_lost_mass = 1.0f;
   config.total_bytes = 0;
   decode_all("adakv", lethe::policies::AdaKV(config, {.window = 8, .pool = 5}));
+  decode_all(
+      "lava by head",
+      lethe::policies::LAVaByHead(
+          config,
+          {.heads = {.kv_heads = 3, .key_dimension = 4}, .total = 130, .window = 8, .pool = 5}));
   std::printf("%016llx\n", static_cast<unsigned long long>(digest));
 }
