@@ -151,6 +151,8 @@ class FlatHeads : public Inner {
 
   /// Moves the counts towards even ones, cut to whole tokens; the rest by largest remainder, of
   /// equal ones the lower head's.
+  // Not share_total: it would scale all claims to fill what a ceiling leaves, where the remainder
+  // alone decides here.
   LETHE_EXACT void blend(std::span<HeadShare> heads, std::size_t open) const {
     LETHE_EXACT_BODY
     const double even =
