@@ -100,6 +100,7 @@ if [ -n "$carry" ]; then
   exit 0
 fi
 mkdir -p "$out" || fault "--out $out: cannot be made"
+rm -f "$out/gpu.json"  # of another run, whose log this one replaces
 status=0
 run_all | tee "$out/gpu.log" || status=$?
 rm -f "$out/.last"

@@ -78,6 +78,15 @@ class GpuScript(unittest.TestCase):
         self.assertNotIn("gpu_bench", done.stdout)
         self.assertNotIn("checked by", done.stdout)
 
+    def test_rows_of_an_earlier_run_are_not_left_beside_the_log(self):
+        rows = self.folder / "results/gpu.json"
+        for program, body in (("gpu_bench", "exit 1"), ("gpu_parity", 'echo "skipped: no CUDA device"')):
+            rows.parent.mkdir(exist_ok=True)
+            rows.write_text("earlier")
+            self.program(program, body)
+            self.run_script()
+            self.assertFalse(rows.exists(), program)
+
     def test_arguments(self):
         self.assertIn("usage", self.run_script("--help").stdout)
         for wrong in (["--fast"], ["--out"], ["--carry", ""]):
