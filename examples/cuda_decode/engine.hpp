@@ -57,6 +57,7 @@ class Engine final : public Stepper {
   }
 
   void start(std::span<const std::uint32_t> slots) override {
+    check_rows(slots.size());
     std::vector<RowToken> rows;
     for (const std::uint32_t slot : slots) {
       check_slot(slot);
@@ -93,12 +94,16 @@ class Engine final : public Stepper {
     return tokens;
   }
   [[nodiscard]] std::vector<float> logits(std::uint32_t row) override {
+    if (row >= batch_.rows)
+      throw decoder::Error("row " + std::to_string(row) + ": the last step had " +
+                           std::to_string(batch_.rows) + ", counted from 0");
     std::vector<float> logits(config_.vocabulary);
     device_.download(logits.data(), logits_ + std::size_t{row} * config_.vocabulary,
                      logits.size() * sizeof(logits[0]));
     return logits;
   }
   [[nodiscard]] std::vector<std::uint32_t> lengths(std::uint32_t slot) override {
+    check_slot(slot);
     std::vector<std::uint32_t> all(std::size_t{config_.layers} * settings_.rows);
     device_.download(all.data(), state_.lengths, all.size() * sizeof(all[0]));
     std::vector<std::uint32_t> lengths;
@@ -107,6 +112,10 @@ class Engine final : public Stepper {
   }
 
   void place(std::uint32_t tokens, std::uint32_t context) override {
+    if (tokens > std::min(settings_.capacity, context))
+      throw decoder::Error(std::to_string(tokens) + " tokens of " + std::to_string(context) +
+                           " read, in a cache of " + std::to_string(settings_.capacity) +
+                           ": place fewer");
     const std::size_t count = cache_channels();
     const Fill<Cached> keys{.to = keys_, .count = count, .scale = 1.0f, .seed = 1};
     const Fill<Cached> values{.to = values_, .count = count, .scale = 1.0f, .seed = 1 + count};
@@ -226,9 +235,7 @@ class Engine final : public Stepper {
   }
 
   void admit(std::span<const RowToken> rows) const {
-    if (rows.size() > settings_.rows)
-      throw decoder::Error("a step of more rows than the batch has: give at most " +
-                           std::to_string(settings_.rows));
+    check_rows(rows.size());
     for (const RowToken& row : rows) {
       if (row.slot >= 0) admit(row);
     }
@@ -244,6 +251,13 @@ class Engine final : public Stepper {
     if (!settings_.pruning && held_[slot] >= settings_.capacity)
       throw decoder::Error("the cache holds " + std::to_string(settings_.capacity) +
                            " tokens a layer: end the sequence, or prune it");
+  }
+
+  void check_rows(std::size_t rows) const {
+    if (rows > settings_.rows)
+      throw decoder::Error(std::to_string(rows) +
+                           " are more rows than the batch has: give at most " +
+                           std::to_string(settings_.rows));
   }
 
   void check_slot(std::uint32_t slot) const {

@@ -163,7 +163,15 @@ TEST_CASE("a cache that is full, a batch, slot or token that is too large: refus
   CHECK(error_of([&] { stepper->step({beyond + 1, 1}); }).find("100000") != std::string::npos);
   CHECK(error_of([&] { stepper->start({&beyond_slot, 1}); }).find("slot 7") != std::string::npos);
   const RowToken two[] = {{0, 5}, {-1, 0}};
-  CHECK(error_of([&] { stepper->step(two); }).find("more rows") != std::string::npos);
+  CHECK(error_of([&] { stepper->step(two); }).find("2 are more rows") != std::string::npos);
+  const std::uint32_t twice[] = {0, 0};
+  CHECK(error_of([&] { stepper->start(twice); }).find("2 are more rows") != std::string::npos);
+  CHECK(error_of([&] { static_cast<void>(stepper->logits(1)); }).find("row 1") !=
+        std::string::npos);
+  CHECK(error_of([&] { static_cast<void>(stepper->lengths(1)); }).find("slot 1") !=
+        std::string::npos);
+  CHECK(error_of([&] { stepper->place(4, 9); }).find("cache of 3") != std::string::npos);
+  CHECK(error_of([&] { stepper->place(3, 2); }).find("of 2 read") != std::string::npos);
   CHECK(error_of([&] {
           static_cast<void>(reasoner.model->make({.rows = 129, .capacity = 3}));
         }).find("1 to 128") != std::string::npos);
