@@ -20,6 +20,9 @@ std::size_t best_of(std::span<const float> logits, std::size_t drawn) {
   return static_cast<std::size_t>(std::max_element(logits.begin(), end) - logits.begin());
 }
 
+/// a - b; infinite where that is no number.
+double apart(double a, double b) { return std::isnan(a - b) ? INFINITY : a - b; }
+
 /// A sequence on the CPU; it says what both read.
 class Reader {
  public:
@@ -130,7 +133,7 @@ class Comparing {
     const std::span<const float> logits = reader.step(bench_);
     const std::vector<float> mine = stepper_->logits(row);
     for (std::size_t i = 0; i < logits.size(); ++i) {
-      found_.difference = std::max(found_.difference, std::abs(double{logits[i]} - mine[i]));
+      found_.difference = std::max(found_.difference, std::abs(apart(logits[i], mine[i])));
     }
     ++found_.steps;
     if (likeliest[row] == reader.drawn()) {
@@ -138,7 +141,8 @@ class Comparing {
     } else {
       const auto other = static_cast<std::size_t>(std::max(0, likeliest[row]));
       const double best = logits[static_cast<std::size_t>(reader.drawn())];
-      found_.margin = std::max(found_.margin, likeliest[row] < 0 ? INFINITY : best - logits[other]);
+      found_.margin =
+          std::max(found_.margin, likeliest[row] < 0 ? INFINITY : apart(best, logits[other]));
     }
     if (reader.is_done(bench_)) finish(slot);
   }

@@ -2,7 +2,10 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -28,6 +31,35 @@ struct Reasoner {
     prompts.resize(sequences);
     return cuda_decode::compare(bench, *model, prompts, settings);
   }
+};
+
+/// A device whose logits are 0, but for one of them.
+struct ConstantStepper final : Stepper {
+  ConstantStepper(std::size_t vocabulary, float first) : row(vocabulary, 0.0f) { row[0] = first; }
+  void start(std::span<const std::uint32_t>) override {}
+  void step(std::span<const RowToken> rows) override { count = rows.size(); }
+  [[nodiscard]] std::vector<std::int32_t> likeliest() override {
+    return std::vector<std::int32_t>(count, 0);
+  }
+  [[nodiscard]] std::vector<float> logits(std::uint32_t) override { return row; }
+  [[nodiscard]] std::vector<std::uint32_t> lengths(std::uint32_t) override { return {0}; }
+  void place(std::uint32_t, std::uint32_t) override {}
+  [[nodiscard]] double time(std::uint32_t) override { return 0; }
+  [[nodiscard]] PhaseSeconds time_phases(std::uint32_t) override { return {}; }
+
+  std::vector<float> row;
+  std::size_t count = 0;
+};
+
+struct ConstantModel final : LoadedModel {
+  ConstantModel(std::size_t size, float logit) : vocabulary(size), first(logit) {}
+  [[nodiscard]] std::size_t bytes(const StepperSettings&) const override { return 0; }
+  [[nodiscard]] std::unique_ptr<Stepper> make(const StepperSettings&) override {
+    return std::make_unique<ConstantStepper>(vocabulary, first);
+  }
+
+  std::size_t vocabulary;
+  float first;
 };
 
 std::string error_of(const std::function<void()>& act) {
@@ -64,6 +96,40 @@ TEST_CASE("the reasoner writes the CPU's tokens under Lethe, whose layers then d
   CHECK(found.fewest_kept < found.most_kept);
   CHECK(found.most_kept <= 112);
   CHECK(found.read > 112);
+}
+
+TEST_CASE("a comparison agrees where tokens, logits and lengths all do") {
+  const Comparison good{
+      .steps = 9, .same = 8, .difference = 0.09, .margin = 0.04, .layers = 4, .same_length = 4};
+  CHECK(good.agrees({}));
+  CHECK_FALSE(Comparison{}.agrees({}));
+  Comparison apart = good;
+  apart.difference = 0.11;
+  Comparison shorter = good;
+  shorter.same_length = 3;
+  Comparison other = good;
+  other.margin = 0.06;
+  Comparison no_number = good;
+  no_number.difference = NAN;
+  for (const Comparison& found : {apart, shorter, no_number}) {
+    CHECK_FALSE(found.agrees({}));
+    // With coarser numbers tokens alone count.
+    CHECK(found.agrees({.difference = std::nullopt}));
+  }
+  CHECK_FALSE(other.agrees({}));
+  CHECK_FALSE(other.agrees({.difference = std::nullopt}));
+}
+
+TEST_CASE("a logit that is no number, and a layer of another length, are found") {
+  decoder::Workbench bench{decoder::ModelOptions{}};
+  for (const bool is_number : {true, false}) {
+    ConstantModel model(bench.model.config().vocabulary, is_number ? 0.0f : NAN);
+    const Comparison found =
+        compare(bench, model, {comparison_prompts(bench)[0]}, {.rows = 1, .tokens = 2});
+    CHECK(std::isinf(found.difference) != is_number);
+    CHECK(found.layers == 1);
+    CHECK(found.same_length == 0);
+  }
 }
 
 TEST_CASE("weights, activations and cache in bf16 stay near the CPU") {
