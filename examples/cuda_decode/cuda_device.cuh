@@ -18,6 +18,7 @@
 #include "lethe/gpu/observe.cuh"
 #include "lethe/gpu/round.cuh"
 #include "numbers.cuh"
+#include "stepper.hpp"
 
 namespace cuda_decode {
 
@@ -52,7 +53,9 @@ inline void require(const lethe::gpu::Status& status) {
 }
 inline void require(cublasStatus_t status, const char* call) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
-  throw decoder::Error(std::string(call) + ": " + cublasGetStatusString(status));
+  const std::string what = std::string(call) + ": " + cublasGetStatusString(status);
+  if (status == CUBLAS_STATUS_ALLOC_FAILED) throw OutOfMemory(what);
+  throw decoder::Error(what);
 }
 
 [[nodiscard]] inline cudaDataType_t type_of(const float*) { return CUDA_R_32F; }
@@ -107,8 +110,8 @@ class CudaDevice {
     const cudaError_t error = cudaMalloc(&memory, bytes);
     if (error == cudaErrorMemoryAllocation) {
       static_cast<void>(cudaGetLastError());
-      throw decoder::Error("the device has no " + std::to_string(bytes >> 20) +
-                           " MiB left: take a smaller context, batch or model");
+      throw OutOfMemory("the device has no " + std::to_string(bytes >> 20) +
+                        " MiB left: take a smaller context, batch or model");
     }
     require(error, "cudaMalloc");
     return Memory(static_cast<std::byte*>(memory));

@@ -16,7 +16,8 @@
 
 namespace cuda_decode {
 
-/// Work is done in the order in which it is asked for. What fails throws decoder::Error.
+/// Work is done in the order in which it is asked for. What fails throws decoder::Error; where
+/// memory lacks, OutOfMemory.
 template <class D>
 concept Device = requires(D& device, std::byte* memory, const Product<float>& product,
                           const lethe::gpu::Batch& batch, std::size_t bytes) {

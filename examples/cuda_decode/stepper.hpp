@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "error.hpp"
 #include "launch.hpp"
 #include "lethe/gpu/plan.cuh"
 #include "lethe/gpu/rasr_weights.hpp"
@@ -72,12 +73,18 @@ class Stepper {
   [[nodiscard]] virtual PhaseSeconds time_phases(std::uint32_t steps) = 0;
 };
 
+/// The device has less memory left than was asked for.
+struct OutOfMemory : decoder::Error {
+  using decoder::Error::Error;
+};
+
 /// A model on the device; outlived by it, and outliving its steppers.
 class LoadedModel {
  public:
   virtual ~LoadedModel() = default;
   /// Bytes of memory that make() takes.
   [[nodiscard]] virtual std::size_t bytes(const StepperSettings& settings) const = 0;
+  /// @throws OutOfMemory
   [[nodiscard]] virtual std::unique_ptr<Stepper> make(const StepperSettings& settings) = 0;
 };
 

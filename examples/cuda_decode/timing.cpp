@@ -105,15 +105,17 @@ class Timing {
     const StepperSettings sizes = this->sizes(wanted);
     const std::size_t bytes = model_->bytes(sizes);
     const std::size_t free = backend_.free_bytes();
-    json found{{"memory_bytes", bytes}, {"fits", true}};
-    if (static_cast<double>(bytes) > usable * static_cast<double>(free)) {
-      found["fits"] = false;
-      found["free_bytes"] = free;
+    const json refused{{"memory_bytes", bytes}, {"fits", false}, {"free_bytes", free}};
+    if (static_cast<double>(bytes) > usable * static_cast<double>(free)) return refused;
+    try {
+      const std::unique_ptr<Stepper> stepper = model_->make(sizes);
+      json found{{"memory_bytes", bytes}, {"fits", true}};
+      time(*stepper, wanted, found);
       return found;
+    } catch (const OutOfMemory&) {
+      // Free memory may lie in pieces, or be another program's by then.
+      return refused;
     }
-    const std::unique_ptr<Stepper> stepper = model_->make(sizes);
-    time(*stepper, wanted, found);
-    return found;
   }
 
   void time(Stepper& stepper, const Case& wanted, json& found) const {

@@ -15,6 +15,7 @@
 #include "lethe/gpu/compact_block.cuh"
 #include "lethe/gpu/observe_block.cuh"
 #include "lethe/gpu/round_block.cuh"
+#include "stepper.hpp"
 
 namespace cuda_decode::test {
 
@@ -32,6 +33,7 @@ class HostDevice {
 
   /// Poisoned.
   [[nodiscard]] Memory allocate(std::size_t bytes) {
+    if (bytes > largest_piece) throw OutOfMemory("the host plays a device that has no more");
     const std::size_t rounded = (bytes / 256 + 1) * 256;
     Memory memory(static_cast<std::byte*>(std::aligned_alloc(256, rounded)));
     std::memset(memory.get(), 0xAB, rounded);
@@ -110,6 +112,7 @@ class HostDevice {
 
   /// Bytes asked for so far, by all devices.
   static inline std::size_t allocated = 0;
+  static inline std::size_t largest_piece = SIZE_MAX;
 
  private:
   using Clock = std::chrono::steady_clock;

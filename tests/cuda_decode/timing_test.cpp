@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -106,4 +107,22 @@ TEST_CASE("a case that the memory does not hold says what it wants, and the othe
   CHECK_THROWS_AS(timed("llama", {.batches = {1}, .contexts = {100}, .bound = 64, .room = 8}),
                   decoder::Error);
   test::set_free_bytes(std::size_t{1} << 26);
+}
+
+TEST_CASE("a case whose memory is not to be had after all is one that does not fit") {
+  test::set_free_bytes(900'000);
+  test::set_largest_piece(250'000);
+  const json found =
+      timed("llama", {.batches = {1}, .contexts = {4000, 100}, .bound = 64, .room = 1, .steps = 2});
+  test::set_largest_piece(SIZE_MAX);
+  test::set_free_bytes(std::size_t{1} << 26);
+  REQUIRE(found.at("rows").size() == 2);
+  const json& refused = found.at("rows").at(0).at("whole");
+  CHECK(refused.at("memory_bytes") < 900'000 * 0.97);
+  CHECK(refused.at("fits") == false);
+  CHECK(refused.at("free_bytes") == 900'000);
+  CHECK_FALSE(found.at("rows").at(0).contains("ratio"));
+  CHECK(found.at("rows").at(0).at("lethe").at("fits") == true);
+  CHECK(found.at("rows").at(1).contains("ratio"));
+  CHECK(timing_tables(found).find("needs ") != std::string::npos);
 }
