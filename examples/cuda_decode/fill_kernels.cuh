@@ -80,6 +80,7 @@ struct ReadMemory {
   static constexpr const char* name = "read_memory";
   static constexpr unsigned threads = 512;
   static constexpr std::uint32_t blocks = 2048;
+  static constexpr std::size_t unrolled = 4;  ///< loads of a lane under way
   using Shared = NoShared;
 
   const Octet* from = nullptr;
@@ -91,12 +92,22 @@ struct ReadMemory {
     constexpr std::size_t step = std::size_t{blocks} * threads;
     block.lanes([&](unsigned lane) {
       std::uint32_t sum = 0;
-      for (std::size_t i = std::size_t{index.x} * threads + lane; i < octets; i += step) {
-        const Octet octet = load_octet(from + i);
-        sum |= octet.words[0] | octet.words[1] | octet.words[2] | octet.words[3];
+      std::size_t i = std::size_t{index.x} * threads + lane;
+      for (; i + (unrolled - 1) * step < octets; i += unrolled * step) {
+        Octet held[unrolled];
+        LETHE_UNROLL
+        for (std::size_t k = 0; k < unrolled; ++k) held[k] = load_octet(from + i + k * step);
+        LETHE_UNROLL
+        for (std::size_t k = 0; k < unrolled; ++k) sum |= any_of(held[k]);
       }
+      for (; i < octets; i += step) sum |= any_of(load_octet(from + i));
       if (sum == 1) *found = sum;
     });
+  }
+
+ private:
+  [[nodiscard]] LETHE_BLOCK_CODE static std::uint32_t any_of(const Octet& octet) {
+    return octet.words[0] | octet.words[1] | octet.words[2] | octet.words[3];
   }
 };
 

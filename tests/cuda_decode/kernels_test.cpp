@@ -223,3 +223,23 @@ TEST_CASE("random weights are spread evenly, and the same however many blocks dr
   CHECK(std::abs(sum / 5000) < 0.1);
   CHECK(std::abs(square / 5000 - 4.0 / 3) < 0.1);
 }
+
+TEST_CASE("what times the memory reads all of it, in its unrolled turns and behind them") {
+  constexpr std::size_t step = std::size_t{ReadMemory::blocks} * ReadMemory::threads;
+  // The first hundred lanes have all of an unrolled turn; one octet more is behind it.
+  std::vector<Octet> memory(3 * step + 100);
+  HostDevice device(1);
+  std::uint32_t found = 0;
+  const ReadMemory read{.from = memory.data(), .octets = memory.size(), .found = &found};
+  for (const std::size_t place : {2 * step + 7, memory.size() - 1, step + 100}) {
+    CAPTURE(place);
+    memory[place].words[place % 4] = 1;
+    found = 0;
+    device.launch(read, {ReadMemory::blocks});
+    CHECK(found == 1);
+    memory[place] = {};
+  }
+  found = 0;
+  device.launch(read, {ReadMemory::blocks});
+  CHECK(found == 0);
+}
