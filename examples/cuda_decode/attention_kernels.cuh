@@ -4,8 +4,8 @@
 /// each leaves its logits, its maximum, its sum and its output. MergeSplits makes the log-sum-exp
 /// and the output of them. RecordMass is then one block for all heads of a tile of tokens, and one
 /// thread adds a token's heads in ascending order, which is what lethe::gpu::MassSink asks for. The
-/// logits go through memory for it: 4 x heads bytes a token, beside 4 x kv_heads x head_dim of keys
-/// and values.
+/// logits go through memory for it, written and read: 8 x heads bytes a token, beside
+/// 4 x kv_heads x head_dim of keys and values.
 #pragma once
 
 #include <cmath>
