@@ -3,17 +3,20 @@
 #include <cuda_runtime.h>
 
 #include <memory>
+#include <string>
 
 #include "backend.hpp"
 #include "cuda_device.cuh"
+#include "devices.hpp"
 
 namespace cuda_decode {
 
 bool has_device() {
-  int devices = 0;
-  const bool found = cudaGetDeviceCount(&devices) == cudaSuccess && devices > 0;
-  static_cast<void>(cudaGetLastError());
-  return found;
+  const naive::Devices found = naive::find_devices();
+  if (found.error != cudaSuccess)
+    throw decoder::Error(std::string("cudaGetDeviceCount: ") + cudaGetErrorName(found.error) +
+                         ": is the driver as new as the CUDA runtime, and the device sound?");
+  return found.count != 0;
 }
 
 namespace {

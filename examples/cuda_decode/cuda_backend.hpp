@@ -7,7 +7,8 @@
 
 namespace cuda_decode {
 
-/// Whether there is one.
+/// Whether there is one; not where there is no driver. Throws decoder::Error with the error's name
+/// where the runtime cannot tell, as with a driver that is too old.
 [[nodiscard]] bool has_device();
 
 /// The first device; throws decoder::Error where there is none. Exact: weights and activations in

@@ -7,11 +7,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
+
+#include "devices.hpp"
 
 namespace naive {
 
@@ -20,12 +23,16 @@ inline void succeed(cudaError_t error) {
   if (error != cudaSuccess) throw std::runtime_error(cudaGetErrorName(error));
 }
 
-/// Whether there is a device; says so where there is none.
+/// Whether there is a device; says so where there is none. Ends the program with status 2 where
+/// the runtime cannot tell, as with a driver that is too old.
 inline bool has_device() {
-  int devices = 0;
-  const bool found = cudaGetDeviceCount(&devices) == cudaSuccess && devices > 0;
-  if (!found) std::puts("skipped: no CUDA device");
-  return found;
+  const Devices found = find_devices();
+  if (found.error != cudaSuccess) {
+    std::fprintf(stderr, "cudaGetDeviceCount: %s\n", cudaGetErrorName(found.error));
+    std::exit(2);
+  }
+  if (found.count == 0) std::puts("skipped: no CUDA device");
+  return found.count != 0;
 }
 
 struct DeviceDelete {

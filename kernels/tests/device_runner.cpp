@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "device_memory.hpp"
 #include "device_state.hpp"
 #include "launches.hpp"
 #include "lethe/gpu/claims.cuh"
@@ -33,10 +34,9 @@ struct DeviceRunner::Device : DeviceState {
 };
 
 std::string device_name() {
-  int count = 0;
   cudaDeviceProp properties{};
-  if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) return {};
-  return cudaGetDeviceProperties(&properties, 0) == cudaSuccess ? properties.name : "";
+  naive::succeed(cudaGetDeviceProperties(&properties, 0));
+  return properties.name;
 }
 
 Planned plan_on_device(const PlanCase& given) {

@@ -13,7 +13,7 @@
 
 namespace gpu_test {
 
-/// The device's name; empty when there is none.
+/// The first device's name. Throws std::runtime_error where it has none.
 [[nodiscard]] std::string device_name();
 
 /// Plans one layer; the kept slots are those that the plan counts. Throws std::runtime_error naming

@@ -9,6 +9,7 @@
 #include "decode_cases.hpp"
 #include "deferred_cases.hpp"
 #include "deferred_runner.hpp"
+#include "device_memory.hpp"
 #include "device_runner.hpp"
 #include "plan_cases.hpp"
 #include "rank_cases.hpp"
@@ -153,13 +154,9 @@ constexpr const char* usage =
 
 /// The exit status.
 int compare(const Effort& effort) {
-  const std::string device = gpu_test::device_name();
-  if (device.empty()) {
-    std::puts("skipped: no CUDA device");
-    return 0;
-  }
-  std::printf("device: %s\n", device.c_str());
+  if (!naive::has_device()) return 0;
   try {
+    std::printf("device: %s\n", gpu_test::device_name().c_str());
     run_all(effort);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "gpu_parity: %s\n", error.what());

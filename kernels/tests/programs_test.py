@@ -39,8 +39,12 @@ IDLE = [
 ]
 
 
-def run(*command, idle=None):
-    environment = dict(os.environ)
+# Of cudaGetDeviceCount.
+INSUFFICIENT_DRIVER, NO_DEVICE, UNKNOWN = "35", "100", "999"
+
+
+def run(*command, idle=None, error="0", driver="0"):
+    environment = {**os.environ, "LETHE_DEVICE_ERROR": error, "LETHE_DRIVER": driver}
     environment.pop("LETHE_IDLE_PART", None)
     if idle:
         environment["LETHE_IDLE_PART"] = idle
@@ -84,6 +88,27 @@ class Bench(unittest.TestCase):
         self.assertEqual(done.returncode, 2)
         self.assertEqual(len(done.stderr.splitlines()), 1)
         self.assertIn("/nowhere/out.json", done.stderr)
+
+
+class Devices(unittest.TestCase):
+    def test_without_a_device_or_without_a_driver_programs_are_skipped(self):
+        for program in (BENCH, PARITY):
+            for error, driver in ((NO_DEVICE, "13000"), (INSUFFICIENT_DRIVER, "0")):
+                done = run(program, error=error, driver=driver)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertEqual(done.stdout, "skipped: no CUDA device\n")
+
+    def test_a_driver_that_is_too_old_is_named(self):
+        for program in (BENCH, PARITY):
+            done = run(program, error=INSUFFICIENT_DRIVER, driver="11040")
+            self.assertEqual((done.returncode, done.stdout), (2, ""))
+            self.assertEqual(done.stderr, "cudaGetDeviceCount: cudaErrorInsufficientDriver\n")
+
+    def test_a_device_that_cannot_be_counted_is_none_that_is_missing(self):
+        for program in (BENCH, PARITY):
+            done = run(program, error=UNKNOWN)
+            self.assertEqual((done.returncode, done.stdout), (2, ""))
+            self.assertIn("cudaGetDeviceCount", done.stderr)
 
 
 class Parity(unittest.TestCase):

@@ -79,6 +79,18 @@ TEST_CASE("without a device check and time are skipped, and generate says why") 
   test::set_device(true);
 }
 
+TEST_CASE("a device that cannot be counted is no device that is missing") {
+  test::set_device_error("cudaErrorInsufficientDriver");
+  for (const auto& command : {std::function<int()>([] { return check({}); }),
+                              std::function<int()>([] { return timing({}); }),
+                              std::function<int()>([] { return generate({}); })}) {
+    const Written out = written(command);
+    CHECK(out.status == -1);
+    CHECK(out.text == "cudaErrorInsufficientDriver");
+  }
+  test::set_device_error("");
+}
+
 TEST_CASE("a model that the device cannot hold, a shape that there is not") {
   CHECK(written([] { return timing({}); }).text.find("the weights take 15") != std::string::npos);
   CHECK(written([] { return timing({.model = "gpt-5"}); }).text.find("llama-3.1-8b") !=
