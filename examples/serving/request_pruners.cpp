@@ -47,16 +47,19 @@ class RequestPruners::HeldTokens {
     for (const lethe::EvictionPlan& plan : plans)
       tables_.truncate(id_, plan.layer, request_.held[plan.layer]);
     request_.view.apply(plans);
-    for (const lethe::EvictionPlan& plan : plans) fill_last_block(plan.layer);
+    // A layer may have a plan a head, all of which keep as many: only the first finds a table to
+    // fill.
+    for (const lethe::EvictionPlan& plan : plans) {
+      request_.held[plan.layer] = static_cast<std::uint32_t>(plan.kept.size());
+      fill_last_block(plan.layer);
+    }
   }
 
  private:
   /// Tables have room for whole blocks, so that nothing is ever appended to a block on its way.
   void fill_last_block(std::size_t layer) {
-    const std::size_t held = request_.view.size(layer);
-    request_.held[layer] = static_cast<std::uint32_t>(held);
     const std::size_t each = block_tokens(layer);
-    const std::size_t left = (each - held % each) % each;
+    const std::size_t left = (each - request_.view.size(layer) % each) % each;
     if (left > 0 && !tables_.append(id_, layer, left))
       throw std::logic_error("a block that is there already was not free");
   }
