@@ -26,13 +26,22 @@ def rows(prompts, least):
             yield number + 1, lengths.index(most) + 1, most
 
 
+def refuse(path, reason):
+    print(f"shared_prefixes.py: {path}: {reason}", file=sys.stderr)
+    sys.exit(2)
+
+
 def prompts_of(path):
-    with open(path, encoding="utf-8") as file:
+    # By bytes: a row that is not UTF-8 is one that is no JSON.
+    with open(path, "rb") as file:
         for row, line in enumerate(file, 1):
             try:
-                yield json.loads(line)["input_tok_ids"]
-            except (ValueError, KeyError, TypeError):
-                sys.exit(f"shared_prefixes.py: {path}: row {row}: has no input_tok_ids")
+                tokens = json.loads(line)["input_tok_ids"]
+            except (ValueError, KeyError, TypeError, RecursionError):
+                tokens = None
+            if not isinstance(tokens, list):
+                refuse(path, f"row {row}: has no list input_tok_ids")
+            yield tokens
 
 
 def main():
@@ -43,7 +52,7 @@ def main():
     try:
         prompts = list(prompts_of(options.prompts))
     except OSError as error:
-        sys.exit(f"shared_prefixes.py: {options.prompts}: {error.strerror}")
+        refuse(options.prompts, error.strerror)
     print("request,continues,tokens")
     for row in rows(prompts, max(1, options.least)):
         print(",".join(map(str, row)))

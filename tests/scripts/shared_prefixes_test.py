@@ -12,8 +12,9 @@ SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "shared_prefixes.py"
 
 
 def run(lines, *options):
-    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
-        file.write("".join(line + "\n" for line in lines))
+    with tempfile.NamedTemporaryFile(suffix=".jsonl") as file:
+        file.write(b"".join(line if isinstance(line, bytes) else line.encode() + b"\n"
+                            for line in lines))
         file.flush()
         return subprocess.run([sys.executable, SCRIPT, *options, file.name], capture_output=True,
                               text=True, check=False)
@@ -30,9 +31,18 @@ class SharedPrefixes(unittest.TestCase):
         self.assertEqual(done.stdout, "request,continues,tokens\n")
 
     def test_refuses_a_row_without_tokens(self):
-        done = run(['{"input_tok_ids": [1]}', "{}"])
-        self.assertNotEqual(done.returncode, 0)
-        self.assertIn("row 2: has no input_tok_ids", done.stderr)
+        for bad in ["{}", '{"input_tok_ids": 3}', '{"input_tok_ids": null}', "[]", "7", "{", b"\xff\n"]:
+            with self.subTest(bad):
+                done = run(['{"input_tok_ids": [1]}', bad])
+                self.assertEqual(done.returncode, 2)
+                self.assertEqual(done.stderr.count("\n"), 1)
+                self.assertIn("row 2: has no list input_tok_ids", done.stderr)
+
+    def test_refuses_a_file_that_is_not_there(self):
+        done = subprocess.run([sys.executable, SCRIPT, "no/such.jsonl"], capture_output=True,
+                              text=True, check=False)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("no/such.jsonl: No such file", done.stderr)
 
 
 if __name__ == "__main__":
