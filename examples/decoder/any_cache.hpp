@@ -8,7 +8,10 @@
 
 namespace decoder {
 
-/// Models what lethe asks of a cache, and refers to one.
+/// Models what lethe asks of a cache, and refers to one. Layers, heads, token_bytes, apply, keys
+/// and values are the cache's; size of a head, state and block_tokens are where it has them, and
+/// else the layer's size, prunable and 1. What only some caches can do by nature, as heads of their
+/// own lengths, is therefore asked of the cache itself, not of this.
 class AnyCache {
  public:
   AnyCache() = default;

@@ -9,9 +9,11 @@
 #include <lethe/pruner_config.hpp>
 #include <lethe/trace.hpp>
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "any_cache.hpp"
+#include "error.hpp"
 
 namespace decoder {
 
@@ -57,9 +59,15 @@ class Pruner {
   void pin(std::size_t tokens) {
     if (self_) self_->pin(tokens);
   }
+  /// @throws Error when heads are to keep counts of their own, which the cache cannot
   template <PrunedCache Cache>
   void make_room(Cache& cache, std::size_t tokens, const RoundReceiver& receiver) {
     if (!self_) return;
+    // AnyCache has a size a head for every cache, so that lethe's own check passes.
+    if (!lethe::UnequalHeadsCache<Cache> && config().head_capacity != 0)
+      throw Error("head_capacity " + std::to_string(config().head_capacity) +
+                  ": the heads of this cache hold equally many tokens; choose a policy that keeps "
+                  "as many in each");
     AnyCacheOf<Cache> any(cache);
     self_->make_room(any, tokens, receiver);
   }

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "error.hpp"
 #include "request_pruners.hpp"
 #include "workbench.hpp"
 
@@ -123,6 +124,14 @@ TEST_CASE("a layer on its way, or on the host, is not pruned") {
   CHECK(pair.pruners.is_due(id, 2));
   CHECK_THROWS_AS(pair.pruners.make_room(id, 2), std::length_error);
   CHECK(pair.pruners.held(id)[0] == bound - 1);
+}
+
+TEST_CASE("heads with counts of their own are refused where all hold as many tokens") {
+  Pair pair;
+  RequestPruners unequal(
+      decoder::make_pruner("adakv", {.budget = bound}, pair.bench.model.config()), pair.tables,
+      pair.memory, pair.empty);
+  CHECK_THROWS_AS(unequal.make_room(pair.ids[0], 1), decoder::Error);
 }
 
 TEST_CASE("a request that begins again is pruned as one that begins") {
