@@ -7,7 +7,8 @@
 
 namespace decoder {
 
-PolicySpec::PolicySpec(std::string_view text) : text_(text) {
+PolicySpec::PolicySpec(std::string_view text, std::string_view option)
+    : option_(option), text_(text) {
   std::size_t begin = text.find(':');
   name_ = text.substr(0, begin);
   while (begin != std::string_view::npos) {
@@ -19,7 +20,7 @@ PolicySpec::PolicySpec(std::string_view text) : text_(text) {
     const auto is_same = [&](const Setting& each) { return each.name == setting.name; };
     if (setting.name.empty() || setting.value.empty()) refuse(setting);
     if (std::any_of(settings_.begin(), settings_.end(), is_same))
-      throw Error("--policy " + one_line(text_) + ": gives " + one_line(setting.name) + " twice");
+      refuse("gives " + one_line(setting.name) + " twice");
     settings_.push_back(std::move(setting));
     begin = end;
   }
@@ -38,15 +39,18 @@ void PolicySpec::check_known() const {
     if (std::find(known_.begin(), known_.end(), each.name) != known_.end()) continue;
     std::string list;
     for (const std::string& name : known_) list += (list.empty() ? "" : ", ") + name;
-    throw Error("--policy " + one_line(text_) + ": has no setting " + one_line(each.name) +
-                (list.empty() ? "; it has none" : "; choose of " + list));
+    refuse("has no setting " + one_line(each.name) +
+           (list.empty() ? "; it has none" : "; choose of " + list));
   }
 }
 
 void PolicySpec::refuse(const Setting& setting) const {
-  throw Error("--policy " + one_line(text_) + ": give " +
-              (setting.name.empty() ? "a setting" : one_line(setting.name)) +
-              " a number, as in lethe:decay=0.95:segments=32");
+  refuse("give " + (setting.name.empty() ? "a setting" : one_line(setting.name)) +
+         " a number, as in lethe:decay=0.95:segments=32");
+}
+
+void PolicySpec::refuse(const std::string& reason) const {
+  throw Error(option_ + " " + one_line(text_) + ": " + reason);
 }
 
 }  // namespace decoder

@@ -11,9 +11,10 @@ namespace decoder {
 
 class PolicySpec {
  public:
-  /// @param text "name" or "name:setting=number:setting=number"
+  /// @param text   "name" or "name:setting=number:setting=number"
+  /// @param option what the command line calls it, for errors
   /// @throws Error for a setting without a number, or given twice
-  explicit PolicySpec(std::string_view text);
+  explicit PolicySpec(std::string_view text, std::string_view option = "--policy");
 
   [[nodiscard]] const std::string& text() const noexcept { return text_; }
   [[nodiscard]] const std::string& name() const noexcept { return name_; }
@@ -44,7 +45,10 @@ class PolicySpec {
   };
 
   [[noreturn]] void refuse(const Setting& setting) const;
+  /// Throws Error that begins with what the user wrote.
+  [[noreturn]] void refuse(const std::string& reason) const;
 
+  std::string option_;
   std::string text_;
   std::string name_;
   std::vector<Setting> settings_;

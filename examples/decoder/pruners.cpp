@@ -31,24 +31,27 @@ const std::vector<PolicyEntry>& entries() {
 }
 
 /// Throws Error for an unknown policy.
-const PolicyEntry& entry_of(const PolicySpec& policy) {
+const PolicyEntry& entry_of(const PolicySpec& policy,
+                            std::string_view option = PolicyOptions{}.policy_option) {
   for (const PolicyEntry& each : entries()) {
     if (each.name.name == policy.name()) return each;
   }
-  throw Error("--policy " + one_line(policy.name()) + ": unknown; choose " + policy_list());
+  throw Error(std::string(option) + " " + one_line(policy.name()) + ": unknown; choose " +
+              policy_list());
 }
 
 /// The oracle where it is told what comes, which no command line does.
 auto maker_of(const PolicySpec& policy, const PolicyOptions& options) {
   const bool is_oracle = policy.name() == "oracle" && options.future_looks != nullptr;
-  return is_oracle ? make_oracle : entry_of(policy).make;
+  return is_oracle ? make_oracle : entry_of(policy, options.policy_option).make;
 }
 
 [[noreturn]] void refuse(const PolicySpec& policy, const PolicyOptions& options,
                          const std::string& reason) {
-  throw Error("policy " + one_line(policy.text()) + " cannot work with a budget of " +
+  throw Error(std::string(options.policy_option) + " " + one_line(policy.text()) +
+              ": cannot work with a " + std::string(options.budget_option) + " of " +
               std::to_string(options.budget) + " tokens, " + std::to_string(options.pinned) +
-              " of them pinned: give a larger budget" +
+              " of them pinned; give a larger one" +
               (policy.has_settings() ? " or other settings" : "") + " (" + reason + ")");
 }
 
@@ -60,15 +63,16 @@ std::vector<NamedPolicy> known_policies() {
   return names;
 }
 
-std::string policy_list() {
+std::string policy_list(std::span<const NamedPolicy> policies) {
   std::string list;
-  const std::vector<NamedPolicy> known = known_policies();
-  for (const NamedPolicy& each : known) {
-    const bool is_last = each.name == known.back().name;
+  for (const NamedPolicy& each : policies) {
+    const bool is_last = each.name == policies.back().name;
     list += (list.empty() ? "" : is_last ? " or " : ", ") + std::string(each.name);
   }
   return list;
 }
+
+std::string policy_list() { return policy_list(known_policies()); }
 
 std::string policy_label(std::string_view policy) {
   const PolicySpec spec(policy);
@@ -77,7 +81,7 @@ std::string policy_label(std::string_view policy) {
 
 Pruner make_pruner(std::string_view policy, const PolicyOptions& options,
                    const ModelConfig& model) {
-  PolicySpec spec(policy);
+  PolicySpec spec(policy, options.policy_option);
   const auto maker = maker_of(spec, options);
   try {
     Pruner pruner = maker({options, model, spec});

@@ -27,6 +27,9 @@ struct PolicyOptions {
   float scale = 0;
   /// What will be looked at; the policy "oracle" is told it.
   const FutureLooks* future_looks = nullptr;
+  /// What the command line calls the policy and the budget, for errors.
+  std::string_view policy_option = "--policy";
+  std::string_view budget_option = "--budget";
 };
 
 /// A policy's name on the command line, and in tables and pictures.
@@ -38,7 +41,9 @@ struct NamedPolicy {
 /// Returns all policies that a user may choose, "none" first.
 [[nodiscard]] std::vector<NamedPolicy> known_policies();
 
-/// Returns their names as a sentence lists them.
+/// Returns the names of policies as a sentence lists them.
+[[nodiscard]] std::string policy_list(std::span<const NamedPolicy> policies);
+/// Returns those of all that a user may choose.
 [[nodiscard]] std::string policy_list();
 
 /// Returns "Whole cache", "Lethe", "H2O (recent_ratio=0.3)", ...

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <lethe/layerkv/thread_copier.hpp>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -93,6 +94,24 @@ json steps_of(const StepTimes& times, const RunOptions& options) {
   return steps;
 }
 
+EngineSettings engine_of(const RunOptions& options) {
+  return {.batch_tokens = options.batch_tokens,
+          .sequences = options.sequences,
+          .has_prefix_cache = false,
+          .schedules_ahead = false};
+}
+
+/// Throws decoder::Error for a pruner, or a bound, with which no policy that prunes can be served.
+PrunedRun pruned_of(const decoder::Workbench& bench, const Trace& trace,
+                    const RunOptions& options) {
+  const bool is_pruned =
+      std::any_of(options.policies.begin(), options.policies.end(),
+                  [](const std::string& policy) { return real_policy(policy).prunes; });
+  if (!is_pruned) return {};
+  return pruned_run(bench, options.pruner, options.bound, longest_request(trace),
+                    engine_of(options));
+}
+
 /// All runs of one queue, one after another. Steps are measured in pauses of the run, since on a
 /// machine that others use they are not the same a minute later.
 class Runs {
@@ -101,6 +120,7 @@ class Runs {
       : bench_(bench),
         queue_(queue),
         options_(options),
+        pruned_(pruned_of(bench, queue.trace, options)),
         calibrator_(bench, {.tokens = options.batch_tokens,
                             .sequences = options.sequences,
                             .context = options.input.second}) {
@@ -155,18 +175,13 @@ class Runs {
   RealSettings settings_of(const std::string& policy,
                            const std::vector<StepSample>& samples) const {
     RealSettings settings;
-    settings.engine = {.batch_tokens = options_.batch_tokens,
-                       .sequences = options_.sequences,
-                       .has_prefix_cache = false,
-                       .schedules_ahead = false};
+    settings.engine = engine_of(options_);
     const RealPolicy& real = real_policy(policy);
     settings.device_blocks = real.is_limited ? options_.blocks : unlimited_blocks();
     settings.host_blocks = real.offloads ? options_.host_blocks : 0;
     settings.each_token = options_.each_token;
     settings.minds_slack = real.minds_slack;
-    if (real.prunes)
-      settings.pruned = pruned_run(bench_, options_.pruner, options_.bound,
-                                   longest_request(queue_.trace), settings.engine);
+    if (real.prunes) settings.pruned = pruned_;
     settings.costs = step_costs(samples, options_.link_gigabytes * 1e9);
     return settings;
   }
@@ -178,6 +193,7 @@ class Runs {
   decoder::Workbench& bench_;
   const PromptQueue& queue_;
   const RunOptions& options_;
+  PrunedRun pruned_;  ///< of the policies that prune
   Calibrator calibrator_;
   std::vector<StepSample> samples_;  ///< of the run before
 };
@@ -244,7 +260,8 @@ std::string error_of(double measured, double simulated) {
   return (error < 0 ? "-" : "+") + fixed(100 * std::abs(error), 1) + "%";
 }
 
-void print(const Outcome& outcome, const std::vector<Compared>& lines, bool is_same) {
+void print(const Outcome& outcome, const std::vector<Compared>& lines,
+           std::optional<bool> is_same) {
   const RunResults& measured = outcome.measured;
   const RunResults& simulated = outcome.simulated;
   std::printf(
@@ -253,7 +270,9 @@ void print(const Outcome& outcome, const std::vector<Compared>& lines, bool is_s
       outcome.policy.c_str(), measured.steps, simulated.steps, measured.preemptions,
       simulated.preemptions, fixed(measured.link_bytes / 1e6, 0).c_str(),
       fixed(simulated.link_bytes / 1e6, 0).c_str(), measured.dropped_tokens,
-      is_same ? "identical" : "DIFFERENT");
+      !is_same   ? "not compared: no other run must give the same"
+      : *is_same ? "identical"
+                 : "DIFFERENT");
   std::vector<std::vector<std::string>> rows{
       {"seconds", "measured", "simulated", "error", "at mean speed", "error"}};
   for (const auto& [name, values] : lines)
@@ -262,7 +281,8 @@ void print(const Outcome& outcome, const std::vector<Compared>& lines, bool is_s
   std::printf("%s", decoder::text_table(rows).c_str());
 }
 
-json to_json(const Outcome& outcome, const std::vector<Compared>& lines, bool is_same) {
+json to_json(const Outcome& outcome, const std::vector<Compared>& lines,
+             std::optional<bool> is_same) {
   json figures = json::array();
   for (const auto& [name, values] : lines)
     figures.push_back({{"name", name},
@@ -270,7 +290,7 @@ json to_json(const Outcome& outcome, const std::vector<Compared>& lines, bool is
                        {"simulated", values[1]},
                        {"at_mean_speed", values[2]}});
   return {{"policy", outcome.policy},
-          {"identical", is_same},
+          {"identical", is_same ? json(*is_same) : json()},
           {"lines", figures},
           {"steps", outcome.measured.steps},
           {"link_bytes", outcome.measured.link_bytes},
@@ -279,12 +299,14 @@ json to_json(const Outcome& outcome, const std::vector<Compared>& lines, bool is
           {"step_seconds", outcome.steps}};
 }
 
-/// The first run that must have given the same tokens: what is pruned differs from what is not, and
-/// from nothing else.
-const Outcome& equal_of(const std::vector<Outcome>& outcomes, const Outcome& outcome) {
-  return *std::find_if(outcomes.begin(), outcomes.end(), [&](const Outcome& other) {
+/// Whether a run gave the tokens of the first that must have given the same, or nothing where no
+/// other must: what is pruned differs from what is not, and from nothing else.
+std::optional<bool> is_identical(const std::vector<Outcome>& outcomes, const Outcome& outcome) {
+  const auto is_alike = [&](const Outcome& other) {
     return (other.measured.dropped_tokens > 0) == (outcome.measured.dropped_tokens > 0);
-  });
+  };
+  if (std::count_if(outcomes.begin(), outcomes.end(), is_alike) < 2) return std::nullopt;
+  return std::find_if(outcomes.begin(), outcomes.end(), is_alike)->texts == outcome.texts;
 }
 
 }  // namespace
@@ -300,11 +322,11 @@ int run(const RunOptions& options) {
   json results = json::array();
   bool are_same = true;
   for (const Outcome& outcome : outcomes) {
-    const bool is_same = outcome.texts == equal_of(outcomes, outcome).texts;
+    const std::optional<bool> is_same = is_identical(outcomes, outcome);
     const std::vector<Compared> lines = lines_of(queue.trace, outcome);
     print(outcome, lines, is_same);
     results.push_back(to_json(outcome, lines, is_same));
-    are_same = are_same && is_same;
+    are_same = are_same && is_same.value_or(true);
   }
   decoder::write_json(options.json, {{"model", bench.describe()}, {"runs", results}});
   return are_same ? 0 : 1;

@@ -6,6 +6,7 @@
 #include "cost_fit.hpp"
 #include "error.hpp"
 #include "one_line.hpp"
+#include "policy_spec.hpp"
 #include "pruners.hpp"
 
 namespace serving {
@@ -32,8 +33,57 @@ decoder::Pruner pruner_of(const decoder::Workbench& bench, const std::string& po
   return decoder::make_pruner(policy,
                               {.budget = bound,
                                .rope_frequencies = bench.model.rope_frequencies(),
-                               .file = &bench.model.file()},
+                               .file = &bench.model.file(),
+                               .policy_option = "--pruner",
+                               .budget_option = "--bound"},
                               bench.model.config());
+}
+
+/// Why no request can be served with a pruner; empty: it can.
+std::string fault_of(const decoder::Pruner& pruner) {
+  if (!pruner) return "drops nothing";
+  if (pruner.config().head_capacity == 0) return {};
+  return "gives the heads of a layer counts of their own, which blocks of all heads cannot hold";
+}
+
+/// The policies that requests can be served with, as a sentence lists them.
+std::string fitting_policies(const decoder::Workbench& bench) {
+  std::vector<decoder::NamedPolicy> fitting = decoder::known_policies();
+  std::erase_if(fitting, [&](const decoder::NamedPolicy& each) {
+    try {
+      const std::size_t usual = decoder::PolicyOptions{}.budget;
+      return !fault_of(pruner_of(bench, std::string(each.name), usual)).empty();
+    } catch (const decoder::Error&) {
+      return true;  // not of this model
+    }
+  });
+  return decoder::policy_list(fitting);
+}
+
+[[noreturn]] void refuse_pruner(const decoder::Workbench& bench, const std::string& policy,
+                                const std::string& fault) {
+  throw decoder::Error("--pruner " + decoder::one_line(policy) + ": " + fault + "; choose " +
+                       fitting_policies(bench));
+}
+
+/// Throws decoder::Error for a policy that no request can be served with.
+decoder::Pruner checked_pruner(const decoder::Workbench& bench, const std::string& policy,
+                               std::size_t bound) {
+  const std::string name = decoder::PolicySpec(policy, "--pruner").name();
+  const std::vector<decoder::NamedPolicy> known = decoder::known_policies();
+  const auto is_it = [&](const decoder::NamedPolicy& each) { return each.name == name; };
+  if (std::none_of(known.begin(), known.end(), is_it)) refuse_pruner(bench, policy, "unknown");
+  decoder::Pruner pruner = pruner_of(bench, policy, bound);
+  const std::string fault = fault_of(pruner);
+  if (!fault.empty()) refuse_pruner(bench, policy, fault);
+  return pruner;
+}
+
+/// Tokens of a prompt's piece that a step has room for beside a token of each other request: one
+/// that waited for more would wait until others end.
+std::size_t largest_piece(const EngineSettings& engine) {
+  const std::size_t others = engine.sequences - 1;
+  return engine.batch_tokens > others ? engine.batch_tokens - others : 1;
 }
 
 }  // namespace
@@ -41,14 +91,7 @@ decoder::Pruner pruner_of(const decoder::Workbench& bench, const std::string& po
 PrunedRun pruned_run(const decoder::Workbench& bench, const std::string& policy, std::size_t bound,
                      std::size_t longest, const EngineSettings& engine) {
   // More than a request can fill would be memory for nothing.
-  const decoder::Pruner pruner = pruner_of(bench, policy, std::min(bound, 2 * longest + 1024));
-  if (!pruner)
-    throw decoder::Error("--pruner " + decoder::one_line(policy) +
-                         ": drops nothing; take a --policy that does not prune");
-  if (pruner.config().head_capacity != 0)
-    throw decoder::Error("--pruner " + decoder::one_line(policy) +
-                         ": gives the heads of a layer counts of their own, which blocks of all "
-                         "heads cannot hold; take one that counts by the layer");
+  const decoder::Pruner pruner = checked_pruner(bench, policy, std::min(bound, 2 * longest + 1024));
   PrunedRun run{.policy = policy, .bounds = {}, .rounds = {}};
   std::size_t first = std::numeric_limits<std::size_t>::max();
   for (std::size_t layer = 0; layer < bench.model.config().layers; ++layer) {
@@ -57,9 +100,9 @@ PrunedRun pruned_run(const decoder::Workbench& bench, const std::string& policy,
     run.bounds.push_back(static_cast<std::uint32_t>(most));
     first = std::min({first, most, next == 0 ? most : next});
   }
-  const std::size_t batch = engine.batch_tokens;
-  run.rounds = {.early_piece = std::min(decoder::Pruner::largest_chunk, batch),
-                .late_piece = std::min(pruner.chunk_tokens(), batch),
+  const std::size_t largest = largest_piece(engine);
+  run.rounds = {.early_piece = std::min(decoder::Pruner::largest_chunk, largest),
+                .late_piece = std::min(pruner.chunk_tokens(), largest),
                 .first_round = first};
   return run;
 }

@@ -46,7 +46,8 @@ struct RealSettings {
 /// Pruning by a policy of the decoder's command line, no layer beyond `bound` tokens.
 ///
 /// @param longest  tokens of the longest request
-/// @throws decoder::Error for an unknown policy, and a bound that it cannot work with
+/// @throws decoder::Error, which names --pruner and --bound, for an unknown policy, one that cannot
+///         prune blocks of all heads, and a bound that it cannot work with
 PrunedRun pruned_run(const decoder::Workbench& bench, const std::string& policy, std::size_t bound,
                      std::size_t longest, const EngineSettings& engine);
 

@@ -153,6 +153,38 @@ TEST_CASE("run serves real prompts, and generates the same tokens under each pol
   check_refused(run(folder, "run --input 100000,200000"), "context");
 }
 
+TEST_CASE("run refuses a pruner or a bound before it serves, by the options' names") {
+  const Folder folder;
+  const std::string small =
+      "run -t 1 --requests 2 --rate 1000 --input 20,30 --output 4,9 --policy unlimited,lethe ";
+  const auto refused = [&](const std::string& options, const std::string& part) {
+    const Outcome outcome = run(folder, small + options);
+    check_refused(outcome, part);
+    CHECK(outcome.errors.find("Serving with") == std::string::npos);
+    CHECK(outcome.errors.find("--policy") == std::string::npos);
+    CHECK(outcome.errors.find("budget") == std::string::npos);
+    return outcome.errors;
+  };
+  const std::string unknown = refused("--pruner fifo", "--pruner fifo: unknown; choose ");
+  CHECK(unknown.find("h2o") != std::string::npos);
+  CHECK(unknown.find("adakv") == std::string::npos);
+  CHECK(unknown.find("none") == std::string::npos);
+  refused("--pruner none", "--pruner none: drops nothing");
+  refused("--pruner adakv", "--pruner adakv: gives the heads");
+  refused("--pruner h2o:size=2", "--pruner h2o:size=2: has no setting size");
+  refused("--bound 2", "a --bound of 2 tokens");
+}
+
+TEST_CASE("run says of a run that has none to be compared with that it was not compared") {
+  const Folder folder;
+  const Outcome outcome = run(folder,
+                              "run -t 1 --requests 2 --rate 1000 --input 20,30 --output 4,9 "
+                              "--policy vllm --json run.json");
+  CHECK(outcome.status == 0);
+  CHECK(outcome.output.find("tokens not compared") != std::string::npos);
+  CHECK(json::parse(slurp(folder.path("run.json"))).at("runs")[0].at("identical").is_null());
+}
+
 TEST_CASE("what cannot be done is refused in one line") {
   const Folder folder;
   write_run(folder, 0);

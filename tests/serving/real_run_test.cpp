@@ -267,6 +267,20 @@ TEST_CASE("there is no pruning without a pruner, or within too small a bound") {
   CHECK_THROWS_AS(pruned_run(bench, "lethe", 2, 100, {}), decoder::Error);
 }
 
+TEST_CASE("a long prompt is not left behind by answers that take a part of each step") {
+  const decoder::Workbench bench({.file = {}, .threads = 1});
+  Trace trace;
+  for (std::size_t i = 0; i < 5; ++i)
+    trace.requests.push_back({.arrival = 0, .input = 20, .output = 200});
+  trace.requests.push_back({.arrival = 1e-3, .input = 100, .output = 5});
+  RealSettings settings = settings_of(200, 0);
+  settings.engine.batch_tokens = 64;
+  settings.pruned = pruned_run(bench, "lethe", 128, 220, settings.engine);
+  const RunResults results = simulate_run(trace, profile_of(bench, 2e8), settings);
+  for (std::size_t i = 0; i < 5; ++i)
+    CHECK(results.requests.back().first < results.requests[i].end);
+}
+
 TEST_CASE("a prompt comes in pieces that end at the same places, an answer token by token") {
   const RoundSteps rounds{.early_piece = 64, .late_piece = 16, .first_round = 100};
   std::vector<std::size_t> pieces;
