@@ -71,7 +71,9 @@ bool LayeredScheduler::place(double now, const layerkv::AdmittedRequest& admitte
   const std::size_t growth = running_.size() * layers();
   const bool all_fit = admitted.layers.most >= layers() &&
                        tables_.free_blocks(Tier::device) >= growth + layers() * blocks;
-  // A round needs all layers: a prompt of which one prunes keeps them.
+  // A round needs all layers: a prompt of which one prunes keeps them. Policies with a total for
+  // all layers are due from about 0.98 of the bound on: a prompt just below that may be placed with
+  // layers away, and waits for them before the round that its answer brings.
   const bool is_pruned =
       settings_.rounds.are_heeded() && request.live.known >= settings_.rounds.first_round;
   const std::size_t retained = all_fit || is_pruned ? layers() : admitted.layers.fewest;

@@ -55,6 +55,8 @@ class RequestPruners {
   /// pruner: one that has seen nothing. tables, memory and shape outlive it.
   RequestPruners(const decoder::Pruner& pruner, lethe::layerkv::BlockTables& tables,
                  BlockMemory& memory, const decoder::PagedCache& shape);
+  RequestPruners(const RequestPruners&) = delete;
+  RequestPruners& operator=(const RequestPruners&) = delete;
 
   /// A request begins, or begins again, with an empty cache.
   void begin(RequestId id);
