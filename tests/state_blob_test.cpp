@@ -110,7 +110,8 @@ TEST_CASE("each reason not to restore is named") {
   for (std::size_t i = 0; i < shape.size(); ++i) {
     std::array<std::uint64_t, 7> other = shape;
     ++other[i];
-    CHECK_THAT(refusal(sealed(), "rasr", other), Contains("other layers, capacity, head_capacity, groups"));
+    CHECK_THAT(refusal(sealed(), "rasr", other),
+               Contains("other layers, capacity, head_capacity, groups"));
   }
 }
 
