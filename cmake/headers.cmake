@@ -9,6 +9,7 @@ set(LETHE_HEADERS
     lethe/exact_log.hpp
     lethe/exact_turn.hpp
     lethe/subnormals.hpp
+    lethe/wide_vectors.hpp
     lethe/layerkv/least_squares.hpp
     lethe/layerkv/costs.hpp
     lethe/layerkv/cost_model.hpp
@@ -38,7 +39,9 @@ set(LETHE_HEADERS
     lethe/drafts.hpp
     lethe/slot_table.hpp
     lethe/unit_keys.hpp
+    lethe/slow_channels.hpp
     lethe/short_keys.hpp
+    lethe/newer_keys.hpp
     lethe/rerotation.hpp
     lethe/merging.hpp
     lethe/score/adaptor.hpp

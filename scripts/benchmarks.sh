@@ -23,8 +23,8 @@ cmake --build --preset benchmarks
 
 say "Running"
 results=()
-for name in attention deferred planner contiguous layerkv_admission layerkv_block_tables \
-  layerkv_transfer; do
+for name in attention deferred planner contiguous newer_keys layerkv_admission \
+  layerkv_block_tables layerkv_transfer; do
   results+=("build/benchmarks/$name.json")
   build/benchmarks/benchmarks/bench_$name --benchmark_repetitions=5 --benchmark_out="${results[-1]}" \
     --benchmark_out_format=json >/dev/null 2>&1

@@ -58,7 +58,13 @@ struct Keys {
     }
   }
 
-  void read_keys(std::size_t, std::size_t head, std::size_t slot, std::span<float> out) const {
+  void read_keys(std::size_t, std::size_t head, std::size_t first, std::span<float> out) const {
+    for (std::size_t i = 0; i < out.size(); i += dimension) {
+      read_key(head, first + i / dimension, out.subspan(i, dimension));
+    }
+  }
+
+  void read_key(std::size_t head, std::size_t slot, std::span<float> out) const {
     const std::size_t pairs = shape.frequencies.size();
     const bool halves = shape.pairs == lethe::RotaryPairs::halves;
     std::vector<double> key(

@@ -74,10 +74,12 @@ namespace lethe::detail {
 
 #if defined(__GNUC__) || defined(__clang__)
 #define LETHE_COLD __attribute__((noinline, cold))
+#define LETHE_INLINE __attribute__((always_inline))
 #define LETHE_RESTRICT __restrict__
 #define LETHE_PREFETCH(address) __builtin_prefetch(address)
 #else
 #define LETHE_COLD
+#define LETHE_INLINE
 #define LETHE_RESTRICT
 #define LETHE_PREFETCH(address) static_cast<void>(address)
 #endif

@@ -141,7 +141,8 @@ inline void spoil(const TokenRows& rows, std::span<float> figures) {
 
 /// The inner product of two rows of one length. Products of floats are exact in double, so fusing
 /// them with the additions changes nothing.
-[[nodiscard]] LETHE_EXACT inline double dot(std::span<const float> a, std::span<const float> b) {
+[[nodiscard]] LETHE_INLINE LETHE_EXACT inline double dot(std::span<const float> a,
+                                                         std::span<const float> b) {
   LETHE_EXACT_BODY
   const float* left = a.data();
   const float* right = b.data();

@@ -53,10 +53,12 @@ struct BFloat16 {
   constexpr std::uint32_t smallest = 113u << 23;
   const float subnormal =
       detail::bit_cast<float>(magnitude + smallest) - detail::bit_cast<float>(smallest);
+  const std::uint32_t small = 0u - static_cast<std::uint32_t>(magnitude < (0x0400u << 13));
   const std::uint32_t infinite = magnitude >= (0x7C00u << 13) ? rebias : 0u;
   const std::uint32_t normal = magnitude + rebias + infinite;
+  // Masks leave no branch to stop vectorisation.
   const std::uint32_t bits =
-      (value.bits & 0x7C00u) != 0 ? normal : detail::bit_cast<std::uint32_t>(subnormal);
+      (normal & ~small) | (detail::bit_cast<std::uint32_t>(subnormal) & small);
   return detail::bit_cast<float>(bits | sign);
 }
 

@@ -41,7 +41,7 @@ class Rotation {
   }
 
   /// The position of the rows that follow. O(pairs), O(1) when it is that already.
-  LETHE_EXACT void set_position(Position position) {
+  LETHE_INLINE LETHE_EXACT void set_position(Position position) {
     LETHE_EXACT_BODY
     if (position == position_) return;
     position_ = position;

@@ -7,138 +7,72 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <numeric>
 #include <span>
 #include <vector>
 
 #include "lethe/cache_view.hpp"
 #include "lethe/head_rows.hpp"
 #include "lethe/rotation.hpp"
+#include "lethe/slow_channels.hpp"
 #include "lethe/unit_keys.hpp"
+#include "lethe/wide_vectors.hpp"
 
 namespace lethe {
-
-namespace detail {
-
-/// The inner products of four keys with another, `stride` apart in out; four at once, since they
-/// share its reads.
-LETHE_EXACT inline void dot_strip(const std::int16_t* const* keys,
-                                  const std::int16_t* LETHE_RESTRICT other, std::size_t channels,
-                                  std::size_t stride, std::int32_t* out) {
-  const std::int16_t* const first = keys[0];
-  const std::int16_t* const second = keys[1];
-  const std::int16_t* const third = keys[2];
-  const std::int16_t* const fourth = keys[3];
-  std::int32_t a = 0;
-  std::int32_t b = 0;
-  std::int32_t c = 0;
-  std::int32_t d = 0;
-  LETHE_LOOP_BY_EIGHT
-  for (std::size_t channel = 0; channel < channels; ++channel) {
-    a += first[channel] * other[channel];
-    b += second[channel] * other[channel];
-    c += third[channel] * other[channel];
-    d += fourth[channel] * other[channel];
-  }
-  out[0] = a;
-  out[stride] = b;
-  out[2 * stride] = c;
-  out[3 * stride] = d;
-}
-
-/// The channels of a key that are compared: of each pair first the ones, then the others, and last
-/// the channels that are not rotated.
-struct ComparedChannels {
-  std::vector<std::uint32_t> channels;
-  /// Of the pairs.
-  std::vector<float> frequencies;
-};
-
-/// The share of the pairs that turn slowest, and all channels that do not turn.
-[[nodiscard]] inline ComparedChannels slowest_channels(const KeyShape& shape, float share) {
-  const std::size_t pairs = shape.frequencies.size();
-  const Rotation rotation(shape.frequencies, shape.pairs);
-  std::vector<std::uint32_t> order(pairs);
-  std::iota(order.begin(), order.end(), 0u);
-  std::sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
-    const float first = std::fabs(shape.frequencies[a]);
-    const float second = std::fabs(shape.frequencies[b]);
-    return first != second ? first < second : a < b;
-  });
-  // A float holds a third as a little more: a third of 3 must be 1, not 2.
-  const double wanted =
-      std::ceil(static_cast<double>(share) * static_cast<double>(pairs) * (1 - 1e-7));
-  order.resize(std::min(pairs, static_cast<std::size_t>(wanted)));
-  ComparedChannels result;
-  for (const std::uint32_t pair : order) {
-    result.channels.push_back(static_cast<std::uint32_t>(rotation.first_of(pair)));
-    result.frequencies.push_back(shape.frequencies[pair]);
-  }
-  for (const std::uint32_t pair : order) {
-    result.channels.push_back(static_cast<std::uint32_t>(rotation.second_of(pair)));
-  }
-  for (std::size_t c = 2 * pairs; c < shape.head_dimension; ++c) {
-    result.channels.push_back(static_cast<std::uint32_t>(c));
-  }
-  return result;
-}
-
-}  // namespace detail
 
 /// Reads a layer's keys, one row a token with its heads side by side. Nothing is allocated after
 /// construction.
 class ShortKeys {
  public:
   using Row = const std::int16_t*;
+  /// Rows are as long as a multiple of it; what they lack is zero.
+  static constexpr std::size_t row_step = 16;
 
   /// heads: those of a row. share: of the pairs of channels that are rotated, those that turn
   /// slowest are read. Throws std::invalid_argument where UnitKeys does, and unless 0 < share <= 1.
   ShortKeys(const KeyShape& shape, float share, std::size_t heads, std::size_t slots)
-      : ShortKeys(shape, detail::slowest_channels(checked(shape, share), share), heads, slots) {}
+      : heads_(heads),
+        dimension_(shape.head_dimension),
+        length_(length_for(heads)),
+        channels_(shape, share),
+        width_((heads * channels_.size() + row_step - 1) / row_step * row_step),
+        rotation_(channels_.frequencies(), RotaryPairs::halves),
+        keys_(heads * tile_tokens * dimension_, 0.0f),
+        parts_(tile_tokens * heads * channels_.size(), 0.0f),
+        factors_(tile_tokens * heads, 0.0),
+        rows_(slots * width_, 0) {}
 
   /// Integers of a row.
-  [[nodiscard]] std::size_t width() const { return heads_ * channels_.size(); }
+  [[nodiscard]] std::size_t width() const { return width_; }
   /// By which the inner product of two rows is multiplied to be the mean cosine of their heads.
   [[nodiscard]] float cosine_share() const {
     return 1.0f / (static_cast<float>(heads_) * length_ * length_);
   }
   /// The row of a slot, once read.
-  [[nodiscard]] Row row(std::size_t slot) const { return rows_.data() + slot * width(); }
+  [[nodiscard]] Row row(std::size_t slot) const { return rows_.data() + slot * width_; }
 
   /// Reads the heads from `first_head` on; positions has one entry a token. A key that is zero, or
   /// not finite, is read as zeros: it is near no other. O(tokens x width).
   template <KeyReadableCache Cache>
   void read(const Cache& cache, std::size_t layer, std::size_t first_head,
-            std::span<const Position> positions) {
-    std::int16_t* row = rows_.data();
-    for (std::size_t slot = 0; slot < positions.size(); ++slot) {
-      rotation_.set_position(positions[slot]);
-      for (std::size_t head = 0; head < heads_; ++head, row += channels_.size()) {
-        cache.read_keys(layer, first_head + head, slot, std::span<float>(key_));
-        for (std::size_t c = 0; c < channels_.size(); ++c) part_[c] = key_[channels_[c]];
-        rotation_.turn_back(part_);
-        shorten(part_, length_, row);
+            std::span<const Position> positions,
+            detail::Vectors vectors = detail::widest_vectors()) {
+    for (std::size_t begin = 0; begin < positions.size(); begin += tile_tokens) {
+      const std::size_t tokens = std::min(tile_tokens, positions.size() - begin);
+      for (std::size_t head = 0; head < heads_; ++head) {
+        cache.read_keys(layer, first_head + head, begin, keys_of(head).first(tokens * dimension_));
       }
+      std::int16_t* const rows = rows_.data() + begin * width_;
+      detail::run(vectors, [&]() LETHE_VECTOR_BODY {
+        turn_back(positions.subspan(begin, tokens));
+        find_factors(tokens * heads_);
+        shorten(tokens, rows);
+      });
     }
   }
 
  private:
-  ShortKeys(const KeyShape& shape, const detail::ComparedChannels& compared, std::size_t heads,
-            std::size_t slots)
-      : heads_(heads),
-        length_(length_for(heads)),
-        channels_(compared.channels),
-        rotation_(compared.frequencies, RotaryPairs::halves),
-        key_(shape.head_dimension, 0.0f),
-        part_(channels_.size(), 0.0f),
-        rows_(slots * width(), 0) {}
-
-  [[nodiscard]] static const KeyShape& checked(const KeyShape& shape, float share) {
-    detail::check_keys(shape);
-    detail::require(share > 0.0f && share <= 1.0f, "slow_share", share,
-                    "choose a share above 0 and at most 1");
-    return shape;
-  }
+  // Enough that a read costs little to call, few enough to stay in the nearest cache.
+  static constexpr std::size_t tile_tokens = 8;
 
   /// The power of two that a key's length becomes, so large as an inner product of rows allows.
   [[nodiscard]] static float length_for(std::size_t heads) {
@@ -146,32 +80,72 @@ class ShortKeys {
     return static_cast<float>(std::size_t{1} << std::min<std::size_t>(14, (30 - spent) / 2));
   }
 
-  LETHE_EXACT static void shorten(std::span<const float> key, float length, std::int16_t* out) {
+  [[nodiscard]] std::span<float> keys_of(std::size_t head) {
+    return std::span(keys_).subspan(head * tile_tokens * dimension_, tile_tokens * dimension_);
+  }
+  [[nodiscard]] std::span<float> part(std::size_t index) {
+    return std::span(parts_).subspan(index * channels_.size(), channels_.size());
+  }
+
+  /// The tile's keys to what of them is compared, token by token.
+  LETHE_VECTOR_BODY void turn_back(std::span<const Position> positions) {
+    for (std::size_t token = 0; token < positions.size(); ++token) {
+      rotation_.set_position(positions[token]);
+      for (std::size_t head = 0; head < heads_; ++head) {
+        const std::span<float> out = part(token * heads_ + head);
+        channels_.pick(&keys_[(head * tile_tokens + token) * dimension_], out.data());
+        rotation_.turn_back(out);
+      }
+    }
+  }
+
+  /// What makes each key as long as all are; 0: of one that is near no other.
+  LETHE_VECTOR_BODY void find_factors(std::size_t count) {
     LETHE_EXACT_BODY
-    const double sum = detail::dot(key, key);
-    const bool known = is_finite_double(sum) && sum > 0;
-    const auto factor =
-        static_cast<float>(known ? static_cast<double>(length) / std::sqrt(sum) : 0.0);
-    if (!known || !is_finite(factor)) {
+    for (std::size_t i = 0; i < count; ++i) factors_[i] = detail::dot(part(i), part(i));
+    for (std::size_t i = 0; i < count; ++i) {
+      const double sum = factors_[i];
+      const bool known = is_finite_double(sum) && sum > 0;
+      factors_[i] = known ? static_cast<double>(length_) / std::sqrt(sum) : 0.0;
+    }
+  }
+
+  LETHE_VECTOR_BODY void shorten(std::size_t tokens, std::int16_t* row) {
+    for (std::size_t token = 0; token < tokens; ++token, row += width_) {
+      for (std::size_t head = 0; head < heads_; ++head) {
+        const std::size_t i = token * heads_ + head;
+        shorten(part(i), static_cast<float>(factors_[i]), row + head * channels_.size());
+      }
+    }
+  }
+
+  LETHE_EXACT static void shorten(std::span<const float> key, float factor,
+                                  std::int16_t* LETHE_RESTRICT out) {
+    LETHE_EXACT_BODY
+    if (factor == 0.0f || !is_finite(factor)) {
       std::fill_n(out, key.size(), std::int16_t{0});
       return;
     }
     // Added to this, a number is rounded to the nearest integer, which its lowest bits then are.
     constexpr float rounder = 0x1.8p23f;
-    const float* channel = key.data();
-    for (std::size_t c = 0; c < key.size(); ++c) {
+    const float* const channel = key.data();
+    const std::size_t channels = key.size();
+    for (std::size_t c = 0; c < channels; ++c) {
       const float rounded = LETHE_PRODUCT(channel[c], factor) + rounder;
       out[c] = static_cast<std::int16_t>(std::bit_cast<std::uint32_t>(rounded));
     }
   }
 
   std::size_t heads_;
+  std::size_t dimension_;
   float length_;
-  std::vector<std::uint32_t> channels_;
+  SlowChannels channels_;
+  std::size_t width_;
   Rotation rotation_;
-  // Work space: a key, and what of it is compared.
-  std::vector<float> key_;
-  std::vector<float> part_;
+  // Work space for a tile: keys by head, then what of them is compared by token, and its factors.
+  std::vector<float> keys_;
+  std::vector<float> parts_;
+  std::vector<double> factors_;
   std::vector<std::int16_t> rows_;
 };
 

@@ -133,10 +133,12 @@ class ContiguousCache {
   static void read(const Element* base, const Strides& strides, std::size_t dimension,
                    std::size_t head, std::size_t first, std::span<float> out) {
     LETHE_ASSERT(out.size() % dimension == 0);
-    for (std::size_t t = 0; t * dimension < out.size(); ++t) {
-      detail::read_row(base + head * strides.head + (first + t) * strides.token, strides.channel,
-                       out.subspan(t * dimension, dimension));
-    }
+    const Element* row = base + head * strides.head + first * strides.token;
+    detail::run(detail::widest_vectors(), [&]() LETHE_VECTOR_BODY {
+      for (std::size_t at = 0; at < out.size(); at += dimension, row += strides.token) {
+        detail::read_row(row, strides.channel, out.subspan(at, dimension));
+      }
+    });
   }
 
   std::vector<ContiguousLayer<Element>> layers_;

@@ -7,6 +7,7 @@
 
 #include "lethe/compact.hpp"
 #include "lethe/numeric.hpp"
+#include "lethe/wide_vectors.hpp"
 
 namespace lethe {
 
@@ -50,8 +51,15 @@ void copy_row(Element* to, const Element* from, std::size_t channels, std::size_
 
 /// Widens one token's channels of one head to floats.
 template <class Element>
-LETHE_EXACT inline void read_row(const Element* from, std::size_t stride, std::span<float> out) {
-  for (std::size_t c = 0; c < out.size(); ++c) out[c] = to_float(from[c * stride]);
+LETHE_VECTOR_BODY inline void read_row(const Element* LETHE_RESTRICT from, std::size_t stride,
+                                       std::span<float> out) {
+  float* LETHE_RESTRICT const to = out.data();
+  const std::size_t channels = out.size();
+  if (stride == 1) {
+    for (std::size_t c = 0; c < channels; ++c) to[c] = to_float(from[c]);
+    return;
+  }
+  for (std::size_t c = 0; c < channels; ++c) to[c] = to_float(from[c * stride]);
 }
 
 }  // namespace detail

@@ -3,13 +3,13 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string_view>
 #include <vector>
 
+#include "lethe/newer_keys.hpp"
 #include "lethe/numeric.hpp"
 #include "lethe/score.hpp"
 #include "lethe/score/adaptor.hpp"
@@ -57,7 +57,6 @@ class Superseded : public RowAdaptor<Scorer> {
         threshold_(nearness(checked(config, shape).threshold)),
         slope_(-2.0f * config.penalty),
         keys_(config.keys, config.slow_share, heads_, shape.slots),
-        share_(0.5f * keys_.cosine_share()),
         new_slots_(shape.slots, 0),
         compared_(shape.layers * shape.groups, 0) {}
 
@@ -69,15 +68,7 @@ class Superseded : public RowAdaptor<Scorer> {
     detail::show_cache(this->scorer_, cache, layer, group, positions);
     std::int64_t& compared = compared_[layer * this->shape_.groups + group];
     keys_.read(cache, layer, group * heads_, positions);
-    const std::span<float> nearest = this->row_of(layer, group);
-    const std::span<const Slot> fresh = find_new(positions, compared);
-    for (std::size_t begin = 0; begin < positions.size(); begin += tile_keys) {
-      const std::size_t count = std::min(tile_keys, positions.size() - begin);
-      for (std::size_t i = 0; i < fresh.size(); i += strip_keys) {
-        compare(positions, fresh.subspan(i, std::min(strip_keys, fresh.size() - i)), begin,
-                nearest.subspan(begin, count));
-      }
-    }
+    NewerKeys(keys_, positions).raise(find_new(positions, compared), this->row_of(layer, group));
     for (const Position position : positions) {
       compared = std::max(compared, static_cast<std::int64_t>(position) + 1);
     }
@@ -122,8 +113,6 @@ class Superseded : public RowAdaptor<Scorer> {
  private:
   using Adaptor = RowAdaptor<Scorer>;
 
-  static constexpr std::size_t tile_keys = 16;
-  static constexpr std::size_t strip_keys = 4;
   // Small enough to come behind every token that is not superseded, and keep the order of those
   // that are.
   static constexpr float superseded_share = 0x1p-60f;
@@ -152,46 +141,12 @@ class Superseded : public RowAdaptor<Scorer> {
     return std::span<const Slot>(new_slots_).first(count);
   }
 
-  /// A few tokens against those of the tile.
-  LETHE_EXACT void compare(std::span<const Position> positions, std::span<const Slot> strip,
-                           std::size_t begin, std::span<float> nearest) const {
-    LETHE_EXACT_BODY
-    std::array<ShortKeys::Row, strip_keys> keys;
-    for (std::size_t i = 0; i < keys.size(); ++i) {
-      keys[i] = keys_.row(strip[std::min(i, strip.size() - 1)]);
-    }
-    std::array<std::int32_t, strip_keys * tile_keys> sums{};
-    for (std::size_t k = 0; k < nearest.size(); ++k) {
-      detail::dot_strip(keys.data(), keys_.row(begin + k), keys_.width(), tile_keys, &sums[k]);
-    }
-    for (std::size_t i = 0; i < strip.size(); ++i) {
-      raise(&sums[i * tile_keys], positions.subspan(begin, nearest.size()), positions[strip[i]],
-            nearest);
-    }
-  }
-
-  /// Of the tile's tokens those that are older than `newer` may have come nearer to one.
-  LETHE_EXACT void raise(const std::int32_t* sums, std::span<const Position> positions,
-                         Position newer, std::span<float> nearest) const {
-    LETHE_EXACT_BODY
-    const Position* const older = positions.data();
-    float* LETHE_RESTRICT const most = nearest.data();
-    const float share = share_;
-    for (std::size_t k = 0; k < nearest.size(); ++k) {
-      const float near = 0.5f + LETHE_PRODUCT(static_cast<float>(sums[k]), share);
-      const float possible = older[k] < newer ? near : 0.0f;
-      most[k] = most[k] < possible ? possible : most[k];
-    }
-  }
-
   /// KV heads of a group.
   std::size_t heads_;
   float threshold_;
   /// By which a share of 1 changes the logarithm of a score.
   float slope_;
   ShortKeys keys_;
-  /// Half of what makes a mean cosine of an inner product.
-  float share_;
   std::vector<Slot> new_slots_;
   /// Tokens below this position have been compared with all older ones.
   std::vector<std::int64_t> compared_;
