@@ -79,14 +79,15 @@ struct Counts {
 };
 
 /// Feeds 200 tokens whose rows[layer](head, slot) is their mass; returns the largest total held.
-template <class Row>
+template <class Row, class Trace = lethe::NoTrace>
 std::size_t most_held(const lethe::PrunerConfig& config, Counts& cache, std::size_t total,
-                      Row&& row) {
-  lethe::Pruner<lethe::Rasr, lethe::HoyerBudget> pruner(config, {.retention = {.first_tokens = 0}},
-                                                        {.decay = 1.0f}, {.total = total});
+                      Row&& row, std::size_t recent = 0, Trace&& trace = {}) {
+  lethe::Pruner<lethe::Rasr, lethe::HoyerBudget> pruner(
+      config, {.retention = {.first_tokens = 0, .recent_tokens = recent}}, {.decay = 1.0f},
+      {.total = total});
   std::size_t most = 0;
   for (int step = 0; step < 200; ++step) {
-    pruner.make_room(cache, 1);
+    pruner.make_room(cache, 1, trace);
     for (std::size_t layer = 0; layer < cache.layers(); ++layer) {
       const std::size_t n = ++cache.sizes[layer];
       std::vector<float> mass(config.groups * n);
@@ -124,6 +125,23 @@ TEST_CASE("a loose cap leaves the budget's own total in force") {
         [](std::size_t, std::size_t, std::size_t slot) { return slot % 3 == 0 ? 1.0f : 0.1f; });
     CHECK(most < 116);
   }
+}
+
+TEST_CASE("a layer whose share is above the mean keeps all its recents") {
+  Counts cache{{0, 0}};
+  std::size_t rounds = 0;
+  most_held(
+      {.layers = 2, .capacity = 256}, cache, 60,
+      [](std::size_t layer, std::size_t, std::size_t slot) {
+        return layer == 0 || slot == 0 ? 1.0f : 0.001f;
+      },
+      40,
+      [&](const lethe::RoundStatistics& round) {
+        if (round.layer != 0) return;
+        rounds += round.tokens_after > 40 ? 1u : 0u;
+        CHECK(round.tokens_protected == std::min<std::size_t>(40, round.tokens_after));
+      });
+  CHECK(rounds > 3);
 }
 
 TEST_CASE("a total that first tokens fill is refused") {

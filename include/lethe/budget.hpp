@@ -62,8 +62,10 @@ concept BudgetAllocator = detail::Copied<Allocator> &&
   { allocator.budget(layer) } -> std::same_as<Budget>;
 };
 
-/// Shares a total over all layers: a round then covers every layer. budget(layer) is what a layer
-/// would keep alone; weight(layer) its claim on total() tokens.
+/// Shares a total over all layers: a round then covers every layer. weight(layer) is a layer's
+/// claim on total() tokens, of which it gets at least its protected ones and at most its limit;
+/// recents give way where a total cannot hold those of all layers. These shares, not budget(layer),
+/// are the tokens that a round keeps.
 template <class Allocator>
 concept GlobalBudgetAllocator = BudgetAllocator<Allocator> &&
     requires(const Allocator& allocator, const LayerScores& layer) {

@@ -21,7 +21,7 @@ class TotalBudget {
   using Config = TotalBudgetConfig;
 
   [[nodiscard]] std::size_t total() const { return config_.total; }
-  /// What a layer alone would get: the mean.
+  /// What a layer would get if all weighed the same: the mean.
   [[nodiscard]] Budget budget(const LayerScores& layer) const {
     return {.tokens = config_.total / layer.layers};
   }

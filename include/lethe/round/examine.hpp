@@ -238,8 +238,8 @@ class Examination {
       job.outcome = Outcome::spread_out;
       return;
     }
-    const std::size_t wanted =
-        permitted(job.layer, std::min(job.budget.tokens, job.limit), job.limit);
+    const std::size_t own = std::min(wish(job), job.limit);
+    const std::size_t wanted = permitted(job.layer, own, job.limit);
     if (changes_recents(job, state_.policy.retention, wanted)) {
       space_.planner.protect(job, state_.policy.retention, positions, ordered,
                              job.protection.prefix_end, wanted);
@@ -250,6 +250,11 @@ class Examination {
           std::max(job.protected_tokens, permitted(job.layer, job.protected_tokens, job.limit));
     }
     if (job.tokens >= job.before) job.outcome = Outcome::nothing_to_drop;
+  }
+
+  /// Of a total that is shared, and then cut, a layer wants all: a mean would unprotect recents.
+  [[nodiscard]] static std::size_t wish(const LayerJob& job) {
+    return GlobalBudgetAllocator<Allocator> ? job.limit : job.budget.tokens;
   }
 
   /// Counts of heads that differ stay as they are: their mean is the count of none.
