@@ -59,6 +59,12 @@ TEST_CASE("sizes that cannot be are refused") {
   refuses([](auto& c) { c.draft_tokens = 64; }, "draft_tokens", "64");
   refuses(
       [](auto& c) {
+        c.scope = lethe::Scope::sequence;
+        c.max_move_bytes = 1000;
+      },
+      "max_move_bytes", "1000");
+  refuses(
+      [](auto& c) {
         c.deferred = deferred();
         c.deferred.queries = std::size_t{1} << 44;
       },

@@ -339,29 +339,6 @@ TEST_CASE("max_lost_mass holds where heads keep sets of their own") {
   CHECK(guarded == 1);
 }
 
-TEST_CASE("A limit on moves below one layer's rows lets layers move one at a time") {
-  H2O pruner({.layers = 4, .capacity = 64, .slack_ratio = 0.25f, .max_move_bytes = 30});
-  TokenCache<naive::with_bytes> cache(4, 1);
-  std::size_t examined = 0;
-  std::size_t most = 0;
-  for (std::uint32_t i = 0; i < 400; ++i) {
-    std::size_t moved = 0;
-    pruner.make_room(cache, 1, [&](const lethe::RoundStatistics& row) {
-      ++examined;
-      moved += row.outcome == lethe::Outcome::pruned ? 1 : 0;
-    });
-    most = std::max(most, moved);
-    for (std::size_t l = 0; l < 4; ++l) {
-      cache.append(l, std::vector<std::uint32_t>{i});
-      const std::vector<float> mass(cache.size(l), 0.5f);
-      pruner.observe(l, lethe::Mass<float>{.data = mass.data(), .columns = mass.size()});
-    }
-    pruner.commit();
-  }
-  CHECK(most == 1);
-  CHECK(examined < 400);
-}
-
 TEST_CASE("A total gives way for nobody, and recents give way to it") {
   using lethe::policies::StreamingLLM;
   naive::Sequence<StreamingLLM> window(

@@ -50,8 +50,10 @@ struct PrunerConfig {
   /// A round that would drop more than this share of a layer's score keeps more, up to the bound.
   /// 1: never (budgets are then what they say).
   float max_lost_mass = 1.0f;
-  /// Most bytes a make_room moves, as far as the bound allows; one layer may always move. Not
-  /// heeded by rounds that cover all layers (Scope::sequence, totals). 0: no limit.
+  /// Most bytes a make_room moves, as far as bounds and totals allow: rounds come half the slack
+  /// earlier, layers are taken in turn, and those whose rows do not fit wait, each first in a later
+  /// round. One layer may always move. Refused with Scope::sequence, whose layers move as one. 0:
+  /// no limit.
   std::size_t max_move_bytes = 0;
   /// Most queries of a step that may be rejected at commit (speculative decoding); 0: none are,
   /// and no memory is held for them.
@@ -183,6 +185,9 @@ inline void check(const PrunerConfig& config, const PolicySettings& policy) {
           "choose fewer than capacity");
   require(config.total_capacity == 0 || config.total_capacity >= 2 * config.layers,
           "total_capacity", config.total_capacity, "give each layer at least 2 tokens");
+  require(config.max_move_bytes == 0 || config.scope != Scope::sequence, "max_move_bytes",
+          config.max_move_bytes,
+          "leave it at 0: with Scope::sequence all layers move in one round, or none does");
   check_deferred(config.deferred);
   check_memory(config);
   const std::size_t kv_heads = config.deferred.kv_heads;

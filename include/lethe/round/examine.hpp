@@ -32,7 +32,7 @@ class Examination {
       space_.planned[layer] = state_.held(layer);
       space_.longest[layer] = state_.slots.longest(layer);
     }
-    const bool total_due = over_caps(round_, space_.planned) || over_budget();
+    const bool total_due = over_totals(round_, allocator_, space_.planned, true);
     space_.total_due = total_due;
     const bool all =
         total_due || state_.config.scope == Scope::sequence || GlobalBudgetAllocator<Allocator>;
@@ -67,7 +67,7 @@ class Examination {
     const std::size_t size = state_.slots.size(layer);
     const std::size_t bound = state_.layers[layer].bound;
     const bool overlong = !state_.fits_heads(state_.slots.longest(layer), tokens_);
-    const bool forced = size + tokens_ > bound - spread(bound) || overlong;
+    const bool forced = size + tokens_ > bound - spread_tokens(state_.config, bound) || overlong;
     const std::size_t hard = std::min(overlong ? mean_of_cut(layer) : size, bound - tokens_);
     const bool one_slot = OverwritableCache<Cache> && tokens_ == 1 && !state_.speculative();
     const std::size_t slack =
@@ -89,32 +89,13 @@ class Examination {
     return all / state_.config.groups;
   }
 
-  /// With a limit on moves, layers become due half the slack before the bound, to be taken in turn.
-  [[nodiscard]] std::size_t spread(std::size_t bound) const {
-    return state_.config.max_move_bytes != 0 ? slack_tokens(state_.config.slack_ratio, bound) / 2
-                                             : 0;
-  }
-
   [[nodiscard]] bool is_due(std::size_t layer) const {
     const LayerCadence& state = state_.layers[layer];
     const std::size_t size = state_.slots.size(layer);
-    if (size + tokens_ > state.bound - spread(state.bound)) return true;
+    if (size + tokens_ > state.bound - spread_tokens(state_.config, state.bound)) return true;
     if (!state_.fits_heads(state_.slots.longest(layer), tokens_)) return true;
     return state_.policy.first_threshold != 0 && size >= state.threshold &&
            state.since_round >= state_.config.round_interval;
-  }
-
-  /// A budget shared by all layers has been outgrown by the slack.
-  [[nodiscard]] bool over_budget() const {
-    if constexpr (GlobalBudgetAllocator<Allocator>) {
-      const std::size_t total = allocator_.total();
-      std::size_t count = 0;
-      for (std::size_t layer = 0; layer < state_.config.layers; ++layer) {
-        if (state_.layers[layer].tracked != 0) count += state_.slots.size(layer) + tokens_;
-      }
-      return count > total + slack_tokens(state_.config.slack_ratio, total);
-    }
-    return false;
   }
 
   void examine_layer(LayerJob& job) {

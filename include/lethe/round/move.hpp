@@ -19,13 +19,15 @@ template <class Scorer, class Allocator, class Cache>
 class Move {
  public:
   explicit Move(const RoundContext<Scorer, Cache>& round, const Allocator& allocator)
-      : state_(round.state),
+      : round_(round),
+        state_(round.state),
         space_(round.space),
         cache_(round.cache),
         tokens_(round.tokens),
         allocator_(allocator) {}
 
-  /// Plans every job that drops tokens, as far as max_move_bytes goes; one layer at least.
+  /// Plans every job that drops tokens, as far as max_move_bytes goes, one layer at least; and of
+  /// those that would wait as many as a total over all layers needs.
   template <bool Traced>
   void plan_all() {
     space_.plans.clear();
@@ -33,25 +35,27 @@ class Move {
     std::size_t moved = 0;
     for (LayerJob& job : space_.jobs) {
       if (job.outcome != Outcome::pruned) continue;
-      const auto begin = now<Traced>();
-      const std::size_t most =
-          job.hard_limit > job.tokens && state_.guards() ? job.hard_limit : job.tokens;
-      const std::size_t bytes = (most - job.prefix_tokens) * token_bytes_of(cache_, job.layer);
-      const bool first = moved == 0 && job.forced;
+      const std::size_t bytes = bytes_moved(job);
+      const bool first = moved == 0 && (job.forced || space_.total_due);
       if (may_wait(job) && !first && moved + bytes > state_.config.max_move_bytes) {
         job.outcome = Outcome::postponed;
         continue;
       }
       moved += bytes;
-      plan_layer(job);
-      state_.next_layer = (job.layer + 1) % state_.config.layers;
-      job.plan_seconds += seconds_since<Traced>(begin);
+      plan_timed<Traced>(job);
+    }
+    for (LayerJob& job : space_.jobs) {
+      const bool waits = job.outcome == Outcome::postponed;
+      if (!waits || !over_totals(round_, allocator_, space_.planned)) continue;
+      job.outcome = Outcome::pruned;
+      plan_timed<Traced>(job);
     }
   }
 
   /// Checks every plan, then moves all of them. Returns seconds.
   template <bool Traced>
   [[nodiscard]] double apply_all() {
+    pass_turn();
     if (space_.plans.empty()) return 0;
     const auto begin = now<Traced>();
     for (std::size_t i = 0; i < space_.plans.size(); ++i) {
@@ -67,9 +71,33 @@ class Move {
 
  private:
   [[nodiscard]] bool may_wait(const LayerJob& job) const {
-    return state_.config.max_move_bytes != 0 && state_.config.scope != Scope::sequence &&
-           !space_.total_due && job.before + tokens_ <= state_.layers[job.layer].bound &&
+    return state_.config.max_move_bytes != 0 &&
+           job.before + tokens_ <= state_.layers[job.layer].bound &&
            state_.fits_heads(space_.longest[job.layer], tokens_);
+  }
+
+  /// The most bytes that a job's plan moves.
+  [[nodiscard]] std::size_t bytes_moved(const LayerJob& job) const {
+    const std::size_t most = state_.guards() ? std::max(job.hard_limit, job.tokens) : job.tokens;
+    return (most - job.prefix_tokens) * token_bytes_of(cache_, job.layer);
+  }
+
+  /// The next round begins with the first layer that waits, or behind the last that moves.
+  void pass_turn() {
+    for (const LayerJob& job : space_.jobs) {
+      if (job.outcome != Outcome::postponed) continue;
+      state_.next_layer = job.layer;
+      return;
+    }
+    if (space_.plans.empty()) return;
+    state_.next_layer = (space_.plans[space_.plans.size() - 1].layer + 1u) % state_.config.layers;
+  }
+
+  template <bool Traced>
+  void plan_timed(LayerJob& job) {
+    const auto begin = now<Traced>();
+    plan_layer(job);
+    job.plan_seconds += seconds_since<Traced>(begin);
   }
 
   void plan_layer(LayerJob& job) {
@@ -229,6 +257,7 @@ class Move {
     state_.forget(plan.layer, victim);
   }
 
+  const RoundContext<Scorer, Cache>& round_;
   SequenceState<Scorer>& state_;
   RoundSpace& space_;
   Cache& cache_;

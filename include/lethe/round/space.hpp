@@ -84,6 +84,12 @@ struct RoundSpace {
   return slots - std::max(tokens, slack_tokens(config.slack_ratio, slots));
 }
 
+/// With a limit on moves, rounds come half the slack before a bound or a total, so that layers can
+/// be taken in turn.
+[[nodiscard]] inline std::size_t spread_tokens(const PrunerConfig& config, std::size_t bound) {
+  return config.max_move_bytes != 0 ? slack_tokens(config.slack_ratio, bound) / 2 : 0;
+}
+
 /// What a round works on: the step's `tokens` are yet to be appended.
 template <class Scorer, class Cache>
 struct RoundContext {
@@ -93,10 +99,11 @@ struct RoundContext {
   std::size_t tokens = 0;
 };
 
-/// Whether a limit over all layers would be passed by the step, if layers held counts[layer].
+/// Whether a cap over all layers would be passed by the step, if layers held counts[layer]; early:
+/// or nearly.
 template <class Scorer, class Cache>
 [[nodiscard]] bool over_caps(const RoundContext<Scorer, Cache>& round,
-                             std::span<const std::size_t> counts) {
+                             std::span<const std::size_t> counts, bool early = false) {
   if (round.state.config.total_capacity == 0 && round.state.config.total_bytes == 0) return false;
   std::size_t count = 0;
   std::size_t bytes = 0;
@@ -105,8 +112,27 @@ template <class Scorer, class Cache>
     count += counts[layer] + round.tokens;
     bytes += (counts[layer] + round.tokens) * token_bytes_of(round.cache, layer);
   }
-  return (round.state.config.total_capacity != 0 && count > round.state.config.total_capacity) ||
-         (round.state.config.total_bytes != 0 && bytes > round.state.config.total_bytes);
+  const auto passed = [&](std::size_t held, std::size_t total) {
+    return total != 0 && held + (early ? spread_tokens(round.state.config, total) : 0) > total;
+  };
+  return passed(count, round.state.config.total_capacity) ||
+         passed(bytes, round.state.config.total_bytes);
+}
+
+/// The same of those caps and of a budget that all layers share, which the slack may outgrow.
+template <class Scorer, class Cache, class Allocator>
+[[nodiscard]] bool over_totals(const RoundContext<Scorer, Cache>& round, const Allocator& allocator,
+                               std::span<const std::size_t> counts, bool early = false) {
+  if constexpr (GlobalBudgetAllocator<Allocator>) {
+    const PrunerConfig& config = round.state.config;
+    const std::size_t total = allocator.total();
+    std::size_t held = early ? spread_tokens(config, total) : 0;
+    for (std::size_t layer = 0; layer < config.layers; ++layer) {
+      if (round.state.layers[layer].tracked != 0) held += counts[layer] + round.tokens;
+    }
+    if (held > total + slack_tokens(config.slack_ratio, total)) return true;
+  }
+  return over_caps(round, counts, early);
 }
 
 /// Seconds on the system's clock, 0 when nobody asks. <ctime>, since <chrono> alone takes as long

@@ -59,7 +59,7 @@ class Totals {
       wanted += claim.ceiling * claim.cost;
       step += state_.layers[layer].tracked != 0 ? tokens_ * claim.cost : 0;
     }
-    if (wanted + step > total) {
+    if (wanted + step + spread_tokens(state_.config, total) > total) {
       share_out(total - std::min(total, step + slack_tokens(state_.config.slack_ratio, total)));
     }
     if (state_.guards()) limit_guard(total - std::min(total, step));
