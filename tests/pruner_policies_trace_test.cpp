@@ -5,6 +5,8 @@ namespace {
 
 constexpr unsigned full =
     naive::with_state | naive::with_bytes | naive::with_heads | naive::with_shared_prefix;
+constexpr unsigned same =
+    naive::with_state | naive::with_bytes | naive::with_shared_prefix | naive::with_same_set;
 
 }  // namespace
 
@@ -28,4 +30,12 @@ TEST_CASE("StreamingLLM keeps what the naive model keeps") {
 
 TEST_CASE("RandomAttention keeps what the naive model keeps of its draws") {
   naive::run_traces<lethe::policies::RandomAttention, full>(150, 8000);
+}
+
+TEST_CASE("One set for all layers is what the naive model keeps") {
+  const naive::Tally tally =
+      naive::run_traces<lethe::policies::H2O, same | naive::with_overwrite>(100, 10000);
+  CHECK(tally.shared > 0);
+  CHECK(tally.overwritten > 0);
+  naive::run_traces<lethe::policies::SnapKV, same | naive::with_blocks>(100, 11000);
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -89,6 +90,7 @@ struct KeptSet {
 
 /// What a plan is made from: exact scores and positions by slot, and what is protected.
 struct Selection {
+  std::size_t layer = 0;
   std::vector<double> scores;
   std::vector<std::uint32_t> positions;
   std::uint32_t prefix_end = 0;
@@ -130,6 +132,31 @@ struct Selection {
     order.resize(std::min(count, order.size()));
     std::sort(order.begin(), order.end());
     return order;
+  }
+
+  /// Hoyer's: 1 where one token has all, 0 where all have the same or there is nothing.
+  [[nodiscard]] double sparsity() const {
+    if (scores.size() == 1) return 1;
+    double sum = 0;
+    double squares = 0;
+    for (const double score : scores) {
+      sum += score;
+      squares += score * score;
+    }
+    if (!(squares > 0)) return 0;
+    const double root = std::sqrt(double(scores.size()));
+    return std::min(1.0, std::max(0.0, (root - sum / std::sqrt(squares)) / (root - 1)));
+  }
+
+  /// Of the normalised scores, over the most that it could be.
+  [[nodiscard]] double entropy() const {
+    double sum = 0;
+    for (const double score : scores) sum += score;
+    double entropy = 0;
+    for (const double score : scores) {
+      if (score > 0) entropy -= score / sum * std::log(score / sum);
+    }
+    return scores.size() > 1 ? entropy / std::log(double(scores.size())) : 0;
   }
 
   [[nodiscard]] double lost_share(std::size_t count) const {
@@ -192,6 +219,11 @@ struct RoundRule {
   bool spreads_moves = false;
   bool overwrites = false;
   BudgetRule budget;
+  /// Tokens of a budget that all layers share; 0: each has its own. A layer's claim on it, and how
+  /// far rounding may put that off.
+  std::size_t shared_total = 0;
+  std::function<double(const Selection&)> weight;
+  double weight_error = 1e-9;
   /// The count a cache wants instead of `tokens`, at most `limit` where it can be.
   std::function<std::size_t(std::size_t tokens, std::size_t limit)> permitted;
 
@@ -224,10 +256,15 @@ struct RoundRule {
 
 /// What becomes of one examined kept set.
 struct Verdict {
+  bool forced = false;
   bool spread_out = false;
   std::size_t tokens = 0;
   std::size_t protected_tokens = 0;
   std::size_t recent = 0;
+  std::size_t prefix = 0;
+  /// Most that may stay, and most that a guard may keep.
+  std::size_t limit = 0;
+  std::size_t hard = 0;
 };
 
 /// Examines one kept set before `tokens` more are appended.
@@ -242,14 +279,22 @@ inline Verdict examine(const RoundRule& rule, Selection layer, std::size_t token
   layer.recent = rule.recents(size, prefix, limit);
   limit = std::max(limit, std::min(prefix, hard));
   const Wish wish = rule.budget(layer, prefix + layer.recent, limit);
-  if (wish.spread_out && !forced) return {true, size, prefix + layer.recent, layer.recent};
+  Verdict verdict{.forced = forced, .prefix = prefix, .limit = limit, .hard = hard};
+  const auto verdict_of = [&](bool spread_out, std::size_t kept) {
+    verdict.spread_out = spread_out;
+    verdict.tokens = std::min(kept, size);
+    verdict.recent = layer.recent;
+    verdict.protected_tokens = prefix + layer.recent;
+    return verdict;
+  };
+  if (wish.spread_out && !forced) return verdict_of(true, size);
   const std::size_t wanted = rule.permitted(std::min(wish.tokens, limit), limit);
   if (wanted < prefix + layer.recent || rule.recent_divisor != 1) {
     layer.recent = rule.recents(size, prefix, wanted);
   }
   const std::size_t safe = prefix + layer.recent;
   const std::size_t kept = wanted >= safe ? wanted : std::max(rule.permitted(safe, limit), safe);
-  return {false, std::min(kept, size), safe, layer.recent};
+  return verdict_of(false, kept);
 }
 
 }  // namespace naive

@@ -2,10 +2,16 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
+#include "lethe/budget/entropy.hpp"
+#include "lethe/budget/hoyer.hpp"
+#include "lethe/budget/layer_shares.hpp"
+#include "naive/shares.hpp"
 #include "naive/trace.hpp"
 
 namespace naive {
@@ -66,14 +72,14 @@ inline void draw_caps(TraceSetup& s, Random& random, unsigned features) {
   if ((features & with_bytes) == 0) return;
   if (random.chance(25)) s.config.capacity_bytes = 9 * random.between(28, s.config.capacity);
   if (random.chance(20)) s.config.total_bytes = 9 * tracked * random.between(28, s.config.capacity);
-  const bool total = s.config.total_capacity + s.config.total_bytes != 0;
-  if (!total && random.chance(25)) s.config.max_move_bytes = random.between(200, 900);
+  const bool sequence = s.config.scope == lethe::Scope::sequence;
+  if (!sequence && random.chance(25)) s.config.max_move_bytes = random.between(200, 900);
 }
 
 inline void draw_scope(TraceSetup& s, Random& random, unsigned features) {
   s.config.groups = random.pick(std::vector<std::size_t>{1, 1, 2, 3});
   if ((features & with_same_set) != 0) s.config.scope = lethe::Scope::sequence;
-  if ((features & with_heads) != 0 && random.chance(25)) s.config.scope = lethe::Scope::head;
+  if ((features & with_heads) != 0 && random.chance(40)) s.config.scope = lethe::Scope::head;
 }
 
 inline void draw_rounding(TraceSetup& s, Random& random, unsigned features) {
@@ -113,8 +119,7 @@ inline TraceSetup draw_setup(std::uint64_t seed, unsigned features) {
   draw_caps(s, random, features);
   draw_rounding(s, random, features);
   s.chunk = random.pick(std::vector<std::size_t>{1, 1, 3, 8});
-  s.pins = random.chance(30) && s.config.capacity_bytes == 0 && s.config.total_capacity == 0 &&
-           s.config.total_bytes == 0;
+  s.pins = random.chance(30) && s.config.capacity_bytes == 0;
   if (random.chance(30)) s.config.draft_tokens = random.between(1, 4);
   s.round.slack_ratio = double(s.config.slack_ratio);
   s.round.round_interval = s.config.round_interval;
@@ -212,13 +217,72 @@ struct Maker<lethe::policies::RandomAttention> {
   }
 };
 
-/// How often things happened in a run of many traces: a test that never prunes shows nothing.
-struct Tally {
-  std::size_t rounds = 0;
-  std::size_t guarded = 0;
-  std::size_t totals = 0;
-  std::size_t overwritten = 0;
-  std::size_t postponed = 0;
+/// A policy of RASR's score and any budget, with random protection.
+template <class Budget>
+struct RasrMaker {
+  using Policy = lethe::Pruner<lethe::Rasr, Budget>;
+
+  static Policy make(TraceSetup& s, Random& random, const typename Budget::Config& budget) {
+    lethe::Retention retention{.first_tokens = random.between(0, 4),
+                               .recent_tokens = random.pick(std::vector<std::size_t>{0, 6, 40})};
+    s.round.recent_percent = random.pick(std::vector<std::size_t>{0, 10, 30});
+    retention.recent_ratio = static_cast<float>(s.round.recent_percent) / 100.0f;
+    const std::size_t threshold = random.pick(std::vector<std::size_t>{0, 0, 20});
+    s.first_tokens = retention.first_tokens;
+    s.round.recent_tokens = retention.recent_tokens;
+    s.round.first_threshold = threshold;
+    s.score.decay = 0.9;
+    return Policy(s.config, {.retention = retention, .first_threshold = threshold}, {.decay = 0.9f},
+                  budget);
+  }
+
+  /// A total of its own that all layers share.
+  static Policy make_shared(TraceSetup& s) {
+    Random random(s.seed + 1000);
+    s.round.shared_total = s.config.layers * random.between(6, s.config.capacity);
+    s.round.budget = uniform_rule(0);
+    return make(s, random, {.total = s.round.shared_total});
+  }
+};
+
+template <>
+struct Maker<lethe::Pruner<lethe::Rasr, lethe::HoyerBudget>> {
+  static auto make(TraceSetup& s) {
+    s.round.weight = [](const Selection& layer) { return 1 / std::max(0.01, layer.sparsity()); };
+    return RasrMaker<lethe::HoyerBudget>::make_shared(s);
+  }
+};
+
+template <>
+struct Maker<lethe::Pruner<lethe::Rasr, lethe::EntropyBudget>> {
+  static auto make(TraceSetup& s) {
+    s.round.weight = [](const Selection& layer) { return std::max(0.01, layer.entropy()); };
+    // The library's logarithms are good to 1e-5.
+    s.round.weight_error = 0.02;
+    return RasrMaker<lethe::EntropyBudget>::make_shared(s);
+  }
+};
+
+/// A table made once: demand^0.5, between a quarter and twice the mean.
+template <>
+struct Maker<lethe::Pruner<lethe::Rasr, lethe::TableBudget>> {
+  static auto make(TraceSetup& s) {
+    Random random(s.seed + 1000);
+    const std::size_t mean = random.between(6, s.config.capacity);
+    std::vector<double> demands;
+    std::vector<Portion> portions;
+    for (std::size_t l = 0; l < s.config.layers; ++l) {
+      demands.push_back(double(random.between(1, 90)));
+      portions.push_back({std::sqrt(demands[l]), (mean + 3) / 4, 2 * mean});
+    }
+    const std::size_t total = mean * s.config.layers;
+    const Shares shares = share_by_formula(portions, total, 1e-9);
+    s.round.budget = [shares](const Selection& layer, std::size_t, std::size_t) {
+      return Wish{shares.tokens[layer.layer], false};
+    };
+    return RasrMaker<lethe::TableBudget>::make(s, random,
+                                               lethe::reason_alloc_shares(demands, total));
+  }
 };
 
 template <class Policy, unsigned Features>
@@ -230,11 +294,7 @@ Tally run_traces(std::size_t count, std::uint64_t first_seed) {
     Policy policy = Maker<Policy>::make(setup);
     Trace<Policy, Features> trace(setup, std::move(policy));
     trace.run();
-    tally.rounds += trace.rounds;
-    tally.guarded += trace.guarded;
-    tally.totals += trace.totals;
-    tally.overwritten += trace.overwritten;
-    tally.postponed += trace.postponed;
+    tally += trace.tally;
   }
   CHECK(tally.rounds > 0);
   return tally;

@@ -4,9 +4,8 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <numeric>
-#include <string>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
@@ -15,87 +14,48 @@
 #include "naive/pruner.hpp"
 #include "naive/random.hpp"
 #include "naive/token_cache.hpp"
+#include "naive/totals.hpp"
 #include "naive/trace_setup.hpp"
+#include "naive/trace_world.hpp"
 
 namespace naive {
 
 template <class Pruner, unsigned Features>
-class Trace {
- public:
-  using Cache = TokenCache<Features>;
-  static constexpr bool sized = (Features & with_bytes) != 0;
+class Trace : TraceWorld<Pruner, Features> {
+  using World = TraceWorld<Pruner, Features>;
+  using typename World::Cache;
+  using World::cache_, World::pinned_, World::pruner_, World::random_, World::seen_, World::sets_,
+      World::setup_, World::since_, World::sized;
+  using World::held, World::kept_sets, World::layers, World::sequence;
 
-  Trace(const TraceSetup& setup, Pruner pruner)
-      : setup_(setup),
-        pruner_(std::move(pruner)),
-        cache_(setup.config.layers, cache_heads(setup.config)),
-        sets_(setup.config.layers, std::vector<KeptSet>(kept_sets())),
-        since_(setup.config.layers, 0),
-        random_(setup.seed * 31 + 7) {
-    cache_.states = setup.states;
-    if (!setup.bytes.empty()) cache_.bytes = setup.bytes;
-    cache_.block = setup.block;
-    cache_.classes = setup.classes;
-  }
+ public:
+  Trace(const TraceSetup& setup, Pruner pruner) : World(setup, std::move(pruner)) {}
 
   void run() {
     for (step_ = 0; step_ < setup_.steps; ++step_) {
-      const std::size_t tokens = draw_tokens();
-      disturb(tokens);
+      const std::size_t tokens = this->draw_tokens();
+      this->disturb(tokens);
       check_scores();
       look(tokens);
+      if (Totals(setup_, views_, tokens).refused()) {
+        check_refusal(tokens);
+        this->calm();
+        look(tokens);
+      }
+      Totals totals(setup_, views_, tokens);
       const std::size_t dropped = pruner_.make_room(
           cache_, tokens, [&](const lethe::RoundStatistics& row) { rows_.push_back(row); });
-      check_round(tokens, dropped);
-      append(tokens);
-      attend(tokens);
-      pruner_.commit();
+      check_round(totals, tokens, dropped);
+      this->take_step(tokens, this->draw_accepted(tokens));
       check_positions();
     }
   }
 
-  std::size_t rounds = 0;
-  std::size_t guarded = 0;
-  std::size_t totals = 0;
-  std::size_t overwritten = 0;
-  std::size_t postponed = 0;
+  Tally tally;
 
  private:
-  [[nodiscard]] static std::size_t cache_heads(const lethe::PrunerConfig& config) {
-    return config.scope == lethe::Scope::head ? config.groups : 2;
-  }
-  [[nodiscard]] std::size_t kept_sets() const {
-    return setup_.config.scope == lethe::Scope::head ? setup_.config.groups : 1;
-  }
-  [[nodiscard]] std::size_t layers() const { return setup_.config.layers; }
-  [[nodiscard]] bool sequence() const { return setup_.config.scope == lethe::Scope::sequence; }
-
   void expect(bool holds, const char* what, std::size_t layer = 0) const {
     if (!holds) complain(what, step_, layer);
-  }
-
-  [[nodiscard]] std::size_t draw_tokens() {
-    std::size_t most = setup_.chunk;
-    for (std::size_t l = 0; l < layers(); ++l) most = std::min(most, setup_.bound(l, sized) / 2);
-    return random_.between(1, std::max<std::size_t>(1, most));
-  }
-
-  /// Pins a prompt, makes layers busy that need not move now.
-  void disturb(std::size_t tokens) {
-    if (setup_.pins && random_.chance(4)) {
-      pinned_ = random_.below(setup_.config.capacity / 4);
-      pruner_.pin(pinned_);
-    }
-    for (std::size_t l = 0; l < layers(); ++l) {
-      if (!setup_.tracked(l) || (Features & with_state) == 0) continue;
-      const bool may = pruner_.size(l) + tokens <= pruner_.bound(l) && !has_total();
-      cache_.states[l] =
-          may && random_.chance(10) ? lethe::LayerState::busy : lethe::LayerState::prunable;
-    }
-  }
-
-  [[nodiscard]] bool has_total() const {
-    return setup_.config.total_capacity != 0 || setup_.config.total_bytes != 0;
   }
 
   void check_scores() {
@@ -125,20 +85,28 @@ class Trace {
   void look(std::size_t tokens) {
     views_.assign(layers(), View{});
     rows_.clear();
+    bool due = false;
     for (std::size_t l = 0; l < layers(); ++l) {
       if (setup_.tracked(l)) views_[l] = look_at(l, tokens);
+      due = due || views_[l].due;
     }
     if (sequence()) look_at_all(tokens);
+    for (std::size_t l = 0; l < layers(); ++l) {
+      if (setup_.tracked(l) && (sequence() || setup_.round.shared_total != 0)) views_[l].due = due;
+    }
   }
 
   [[nodiscard]] View look_at(std::size_t layer, std::size_t tokens) {
     View view;
     view.bound = setup_.bound(layer, sized);
+    view.before = sets_[layer][0].tokens.size();
     view.threshold = pruner_.threshold(layer);
+    view.busy = cache_.states[layer] == lethe::LayerState::busy;
     view.due =
         setup_.round.due(pruner_.size(layer), tokens, view.bound, view.threshold, since_[layer]);
     for (std::size_t set = 0; set < kept_sets(); ++set) {
       Selection selection;
+      selection.layer = layer;
       for (const float score : pruner_.scores(layer, set))
         selection.scores.push_back(double(score));
       for (const Token& token : sets_[layer][set].tokens) {
@@ -146,6 +114,10 @@ class Trace {
       }
       selection.prefix_end = prefix_end(layer, set);
       view.verdicts.push_back(examine(setup_.round, selection, tokens, view.bound));
+      if (setup_.round.weight) {
+        const double weight = setup_.round.weight(selection);
+        view.weight = set == 0 ? weight : std::max(view.weight, weight);
+      }
       selection.recent = view.verdicts.back().recent;
       view.sets.push_back(selection);
     }
@@ -165,11 +137,11 @@ class Trace {
   /// One kept set for all layers: each layer's scores are normalised, then summed.
   void look_at_all(std::size_t tokens) {
     Selection all;
-    bool due = false;
+    bool busy = false;
     for (std::size_t l = 0; l < layers(); ++l) {
       if (!setup_.tracked(l)) continue;
       const Selection& one = views_[l].sets[0];
-      due = due || views_[l].due;
+      busy = busy || views_[l].busy;
       all.positions = one.positions;
       all.prefix_end = std::max(all.prefix_end, one.prefix_end);
       all.scores.resize(one.scores.size(), 0.0);
@@ -181,51 +153,55 @@ class Trace {
     }
     for (std::size_t l = 0; l < layers(); ++l) {
       if (!setup_.tracked(l)) continue;
-      views_[l].due = due;
+      views_[l].busy = busy;
       views_[l].verdicts = {examine(setup_.round, all, tokens, views_[l].bound)};
       all.recent = views_[l].verdicts[0].recent;
       views_[l].sets = {all};
     }
   }
 
-  [[nodiscard]] bool over_total(std::size_t tokens) const {
-    std::size_t count = 0;
-    std::size_t bytes = 0;
+  /// Too little can go: nothing moves.
+  void check_refusal(std::size_t tokens) {
+    ++tally.refused;
+    REQUIRE_THROWS_AS(pruner_.make_room(cache_, tokens), std::length_error);
     for (std::size_t l = 0; l < layers(); ++l) {
-      if (!setup_.tracked(l)) continue;
-      count += sets_[l][0].tokens.size() + tokens;
-      bytes += (sets_[l][0].tokens.size() + tokens) * (sized ? setup_.bytes[l] : 1);
+      if (setup_.tracked(l)) expect(held(l) == views_[l].before, "a refusal moves nothing", l);
     }
-    return (setup_.config.total_capacity != 0 && count > setup_.config.total_capacity) ||
-           (setup_.config.total_bytes != 0 && bytes > setup_.config.total_bytes);
   }
 
-  void check_round(std::size_t tokens, std::size_t dropped) {
-    const bool total_due = over_total(tokens);
+  void check_round(Totals& totals, std::size_t tokens, std::size_t dropped) {
+    next_ = totals.take_turns(next_, [&](std::size_t l) { return held(l); });
     std::size_t all_dropped = 0;
-    std::size_t moved = 0;
-    std::size_t movers = 0;
+    std::size_t kept = 0;
+    std::size_t wanted = 0;
     for (std::size_t l = 0; l < layers(); ++l) {
       if (!setup_.tracked(l)) continue;
-      const std::size_t before = sets_[l][0].tokens.size();
-      check_layer(l, tokens, total_due);
-      all_dropped += before - held(l);
-      if (held(l) != before && before + tokens <= views_[l].bound) {
-        moved += (held(l) - views_[l].sets[0].prefix_tokens()) * setup_.bytes[l];
-        ++movers;
-      }
+      check_layer(l, totals, tokens);
+      all_dropped += views_[l].before - held(l);
+      kept += held(l);
+      wanted += totals[l].waits ? views_[l].before : totals[l].kept;
       expect(held(l) + tokens <= pruner_.bound(l), "make_room makes room", l);
       expect(pruner_.bound(l) == views_[l].bound, "the bound is the configured one", l);
     }
     expect(all_dropped == dropped, "make_room returns what it dropped");
-    if (setup_.config.max_move_bytes != 0 && !total_due && !sequence()) {
-      expect(moved <= setup_.config.max_move_bytes || movers == 1, "moves within max_move_bytes");
-    }
-    check_totals(tokens, total_due);
+    check_caps(tokens);
+    if (setup_.config.max_lost_mass < 1.0f || setup_.config.total_bytes != 0) return;
+    expect(kept == wanted || rounds_up(), "the total is shared out to the last token");
   }
 
-  [[nodiscard]] std::size_t held(std::size_t layer) const {
-    return cache_.size(layer) - (cache_.vacant(layer) != Cache::none ? 1u : 0u);
+  [[nodiscard]] bool rounds_up() const { return sequence() || (Features & with_classes) != 0; }
+
+  void check_caps(std::size_t tokens) const {
+    std::size_t count = 0;
+    std::size_t bytes = 0;
+    for (std::size_t l = 0; l < layers(); ++l) {
+      if (!setup_.tracked(l)) continue;
+      count += held(l) + tokens;
+      bytes += (held(l) + tokens) * setup_.bytes[l];
+    }
+    const lethe::PrunerConfig& c = setup_.config;
+    expect(c.total_capacity == 0 || count <= c.total_capacity, "the total holds");
+    expect(c.total_bytes == 0 || bytes <= c.total_bytes, "the total in bytes holds");
   }
 
   [[nodiscard]] const lethe::RoundStatistics* row_of(std::size_t layer) const {
@@ -235,26 +211,30 @@ class Trace {
     return nullptr;
   }
 
-  void check_layer(std::size_t layer, std::size_t tokens, bool total_due) {
-    const View& view = views_[layer];
+  void check_layer(std::size_t layer, const Totals& totals, std::size_t tokens) {
+    View& view = views_[layer];
     const lethe::RoundStatistics* row = row_of(layer);
-    const std::size_t before = sets_[layer][0].tokens.size();
-    expect((row != nullptr) == (view.due || total_due), "examined when due", layer);
+    expect((row != nullptr) == (view.due || totals.due()), "examined when due", layer);
     if (row == nullptr) {
-      expect(held(layer) == before, "nothing happens out of turn", layer);
+      expect(held(layer) == view.before, "nothing happens out of turn", layer);
       return;
     }
-    ++rounds;
-    check_row(layer, *row, before);
-    if (!total_due && !waits(*row)) check_count(layer, *row, tokens);
-    if (waits(*row)) expect(held(layer) == before, "a layer that waits keeps all", layer);
+    ++tally.rounds;
+    tally.shared += setup_.round.shared_total != 0 || totals.due() ? 1u : 0u;
+    tally.unsure += totals.sure() ? 0u : 1u;
+    protect(view, totals, *row);
+    check_row(layer, *row, view.before);
+    expect((row->outcome == lethe::Outcome::postponed) == totals[layer].waits || !totals.sure(),
+           "layers wait in turn", layer);
+    if (!waits(*row)) check_count(layer, *row, totals, tokens);
+    if (waits(*row)) expect(held(layer) == view.before, "a layer that waits keeps all", layer);
     for (std::size_t set = 0; set < kept_sets(); ++set) keep(layer, set);
     if (!waits(*row)) since_[layer] = 0;
     const bool free = row->outcome == lethe::Outcome::pruned && held(layer) > row->tokens_protected;
     expect((Features & with_classes) == 0 || !free || permitted(layer),
            "counts are permitted ones");
-    guarded += row->outcome == lethe::Outcome::guarded ? 1u : 0u;
-    postponed += row->outcome == lethe::Outcome::postponed ? 1u : 0u;
+    tally.guarded += row->outcome == lethe::Outcome::guarded ? 1u : 0u;
+    tally.postponed += row->outcome == lethe::Outcome::postponed ? 1u : 0u;
   }
 
   [[nodiscard]] bool permitted(std::size_t layer) const {
@@ -276,8 +256,7 @@ class Trace {
         row.outcome == lethe::Outcome::pruned || row.outcome == lethe::Outcome::guarded;
     const bool dropped = held(layer) < before;
     expect(dropped ? pruned : row.outcome != lethe::Outcome::pruned, "outcome", layer);
-    const bool busy = cache_.states[layer] == lethe::LayerState::busy;
-    expect(sequence() || (row.outcome == lethe::Outcome::busy) == busy, "busy", layer);
+    expect((row.outcome == lethe::Outcome::busy) == views_[layer].busy, "busy", layer);
     const bool doubled =
         row.outcome == lethe::Outcome::spread_out && before >= views_[layer].threshold;
     const std::size_t threshold = doubled
@@ -286,27 +265,23 @@ class Trace {
     expect(row.threshold == threshold, "the trigger doubles when spread out", layer);
   }
 
-  /// How many tokens a layer keeps, where no total interferes.
-  void check_count(std::size_t layer, const lethe::RoundStatistics& row, std::size_t tokens) {
+  /// How many tokens a layer keeps.
+  void check_count(std::size_t layer, const lethe::RoundStatistics& row, const Totals& totals,
+                   std::size_t tokens) {
     const View& view = views_[layer];
-    const Verdict* most = &view.verdicts[0];
-    for (const Verdict& verdict : view.verdicts) {
-      if (verdict.tokens > most->tokens) most = &verdict;
+    const Holding& wanted = totals[layer];
+    if (!totals.sure()) return;
+    if (wanted.kept < view.before && row.outcome == lethe::Outcome::guarded) {
+      return check_guard(view, held(layer), wanted.kept, wanted.hard);
     }
-    const std::size_t before = sets_[layer][0].tokens.size();
-    if (most->tokens < before && row.outcome == lethe::Outcome::guarded) {
-      return check_guard(view, held(layer), most->tokens, std::min(before, view.bound - tokens));
-    }
-    CAPTURE(held(layer), most->tokens, most->protected_tokens, row.tokens_protected, before);
-    expect(held(layer) == most->tokens, "the kept count is the naive one", layer);
-    expect((row.outcome == lethe::Outcome::spread_out) == most->spread_out, "spread out", layer);
-    expect(row.tokens_protected == most->protected_tokens || kept_sets() != 1, "tokens_protected",
-           layer);
-    if (most->tokens >= before) return;
+    CAPTURE(held(layer), wanted.kept, wanted.safe, row.tokens_protected, view.before);
+    expect(held(layer) == wanted.kept, "the kept count is the naive one", layer);
+    expect((row.outcome == lethe::Outcome::spread_out) == wanted.spread_out, "spread out", layer);
+    expect(row.tokens_protected == wanted.safe || kept_sets() != 1, "tokens_protected", layer);
+    if (wanted.kept >= view.before) return;
     const double lost = view.lost_share(held(layer));
-    CAPTURE(lost, row.lost_mass);
-    const std::size_t hard = std::min(before, view.bound - tokens);
-    const bool most_kept = held(layer) >= setup_.round.permitted(hard, hard);
+    CAPTURE(lost, row.lost_mass, wanted.hard, tokens);
+    const bool most_kept = held(layer) >= setup_.round.permitted(wanted.hard, wanted.hard);
     expect(lost <= double(setup_.config.max_lost_mass) + 1e-6 || setup_.drawn_scores || most_kept,
            "max_lost_mass holds", layer);
     expect(setup_.drawn_scores || std::abs(lost - row.lost_mass) < 1e-6 || kept_sets() != 1,
@@ -332,9 +307,9 @@ class Trace {
     std::vector<Token>& tokens = sets_[layer][set].tokens;
     const std::vector<std::size_t> best = views_[layer].sets[set].positions.empty()
                                               ? std::vector<std::size_t>{}
-                                              : best_of(layer, set);
+                                              : views_[layer].sets[set].best(held(layer));
     if (cache_.vacant(layer) != Cache::none) {
-      ++overwritten;
+      ++tally.overwritten;
       expect(std::find(best.begin(), best.end(), cache_.vacant(layer)) == best.end(),
              "the overwritten token is the worst", layer);
       return;
@@ -347,104 +322,15 @@ class Trace {
     tokens = kept;
   }
 
-  /// Recents give way to a total.
-  [[nodiscard]] std::vector<std::size_t> best_of(std::size_t layer, std::size_t set) {
-    Selection selection = views_[layer].sets[set];
-    const std::size_t safe = row_of(layer)->tokens_protected;
-    selection.recent = std::min(selection.recent, safe - selection.prefix_tokens());
-    return selection.best(held(layer));
-  }
-
-  void check_totals(std::size_t tokens, bool total_due) {
-    std::size_t count = 0;
-    std::size_t bytes = 0;
-    std::size_t wanted = 0;
-    std::size_t tracked = 0;
-    for (std::size_t l = 0; l < layers(); ++l) {
-      if (!setup_.tracked(l)) continue;
-      ++tracked;
-      count += held(l) + tokens;
-      bytes += (held(l) + tokens) * (sized ? setup_.bytes[l] : 1);
-      for (const Verdict& verdict : views_[l].verdicts) wanted += verdict.tokens;
+  /// Recents give way to a total; what a guard adds is for scores.
+  void protect(View& view, const Totals& totals, const lethe::RoundStatistics& row) {
+    if (waits(row) || (totals.sure() && !totals[row.layer].cut)) return;
+    std::size_t kept = totals.sure() ? totals[row.layer].kept : held(row.layer);
+    while (!totals.sure() && kept != 0 &&
+           view.protected_by(setup_.round, kept) > row.tokens_protected) {
+      --kept;
     }
-    if (setup_.config.total_bytes != 0) {
-      expect(bytes <= setup_.config.total_bytes, "the total in bytes holds");
-    }
-    if (setup_.config.total_capacity == 0) return;
-    expect(count <= setup_.config.total_capacity, "the total holds");
-    if (total_due) check_total_sum(count - tracked * tokens, wanted, tracked * tokens);
-  }
-
-  /// The layers' own wishes, or what the total leaves after the step and its slack: no less.
-  void check_total_sum(std::size_t kept, std::size_t wanted, std::size_t step) {
-    ++totals;
-    const std::size_t total = setup_.config.total_capacity;
-    const bool rounded = (Features & (with_classes | with_overwrite)) != 0 || sequence() ||
-                         setup_.config.total_bytes != 0 || kept_sets() != 1 ||
-                         setup_.config.max_lost_mass < 1.0f;
-    if (rounded) return;
-    std::size_t floors = 0;
-    for (const View& view : views_) {
-      for (const Selection& set : view.sets) floors += set.prefix_tokens();
-    }
-    const std::size_t room = total - std::min(total, step + setup_.round.slack(total));
-    const std::size_t exact = wanted + step <= total ? wanted : std::max(room, floors);
-    CAPTURE(kept, exact);
-    expect(kept == exact, "the total is shared out to the last token");
-  }
-
-  void append(std::size_t tokens) {
-    std::vector<std::uint32_t> ids(tokens);
-    std::iota(ids.begin(), ids.end(), static_cast<std::uint32_t>(seen_));
-    for (std::size_t l = 0; l < layers(); ++l) {
-      if (!setup_.tracked(l)) continue;
-      const std::size_t vacant = cache_.vacant(l);
-      for (KeptSet& set : sets_[l]) {
-        if (vacant != Cache::none) set.tokens[vacant] = {};
-        std::size_t next = vacant != Cache::none ? 1 : 0;
-        if (next == 1) set.tokens[vacant].position = ids[0];
-        for (; next < ids.size(); ++next) set.tokens.push_back({ids[next], {}, {}});
-      }
-      cache_.append(l, ids);
-      since_[l] += tokens;
-    }
-    seen_ += tokens;
-  }
-
-  void attend(std::size_t tokens) {
-    for (std::size_t l = 0; l < layers(); ++l) {
-      if (!setup_.tracked(l) && random_.chance(50)) continue;
-      const std::size_t columns = setup_.tracked(l) ? cache_.size(l) : tokens;
-      attend_layer(l, tokens, columns);
-    }
-  }
-
-  void attend_layer(std::size_t layer, std::size_t tokens, std::size_t columns) {
-    const std::size_t groups = setup_.config.groups;
-    std::vector<float> rows(groups * tokens * columns);
-    for (float& value : rows) value = draw_mass(random_);
-    std::vector<std::vector<std::vector<double>>> paid(tokens);
-    for (std::size_t q = 0; q < tokens; ++q) {
-      const std::size_t limit = columns - tokens + q + 1;
-      for (std::size_t g = 0; g < groups; ++g) {
-        float* row = rows.data() + (g * tokens + q) * columns;
-        paid[q].emplace_back(row, row + limit);
-        // Beyond the causal limit nothing may be read.
-        std::fill(row + limit, row + columns, std::numeric_limits<float>::quiet_NaN());
-      }
-    }
-    pruner_.observe(
-        layer, lethe::Mass<float>{
-                   .data = rows.data(), .groups = groups, .queries = tokens, .columns = columns});
-    if (setup_.tracked(layer)) pay(layer, paid);
-  }
-
-  void pay(std::size_t layer, const std::vector<std::vector<std::vector<double>>>& paid) {
-    for (const auto& mass : paid) {
-      for (std::size_t set = 0; set < kept_sets(); ++set) {
-        sets_[layer][set].pay(setup_.score, kept_sets() == 1 ? mass : decltype(mass){mass[set]});
-      }
-    }
+    view.protect(setup_.round, kept);
   }
 
   void check_positions() const {
@@ -452,7 +338,8 @@ class Trace {
       if (!setup_.tracked(l)) continue;
       expect(cache_.size(l) == pruner_.size(l), "sizes agree", l);
       expect(pruner_.size(l) <= pruner_.bound(l), "the bound holds", l);
-      for (std::size_t head = 0; head < cache_heads(setup_.config); ++head) check_rows(l, head);
+      for (std::size_t head = 0; head < World::cache_heads(setup_.config); ++head)
+        check_rows(l, head);
     }
     expect(pruner_.tokens_seen() == seen_, "tokens_seen counts the tokens");
   }
@@ -479,17 +366,10 @@ class Trace {
     }
   }
 
-  TraceSetup setup_;
-  Pruner pruner_;
-  Cache cache_;
-  std::vector<std::vector<KeptSet>> sets_;
-  std::vector<std::size_t> since_;
-  Random random_;
   std::vector<View> views_;
   std::vector<lethe::RoundStatistics> rows_;
-  std::size_t seen_ = 0;
   std::size_t step_ = 0;
-  std::size_t pinned_ = 0;
+  std::size_t next_ = 0;
 };
 
 }  // namespace naive

@@ -38,23 +38,43 @@ struct TraceSetup {
     if (config.capacity_bytes == 0 || !sized) return config.capacity;
     return std::min(config.capacity, config.capacity_bytes / bytes[layer]);
   }
+  [[nodiscard]] bool guards() const { return !drawn_scores && config.max_lost_mass < 1.0f; }
 };
 
 /// A layer before the round.
 struct View {
   std::vector<Selection> sets;
   std::vector<Verdict> verdicts;
+  std::size_t before = 0;
   std::size_t bound = 0;
   bool due = false;
+  bool busy = false;
+  /// What the layer claims of a budget that all layers share.
+  double weight = 1;
   std::size_t threshold = 0;
 
   /// Heads keep equally many tokens, and as many recents as these allow.
   void protect_alike(const RoundRule& rule) {
     std::size_t most = 0;
     for (const Verdict& verdict : verdicts) most = std::max(most, verdict.tokens);
+    protect(rule, most);
+  }
+
+  /// Every set has the recents of one that keeps so many.
+  void protect(const RoundRule& rule, std::size_t kept) {
     for (Selection& set : sets) {
-      set.recent = rule.recents(set.positions.size(), set.prefix_tokens(), most);
+      set.recent = rule.recents(set.positions.size(), set.prefix_tokens(), kept);
     }
+  }
+
+  /// Protected tokens of a set that keeps so many, the most of any.
+  [[nodiscard]] std::size_t protected_by(const RoundRule& rule, std::size_t kept) const {
+    std::size_t most = 0;
+    for (const Selection& set : sets) {
+      const std::size_t prefix = set.prefix_tokens();
+      most = std::max(most, prefix + rule.recents(set.positions.size(), prefix, kept));
+    }
+    return most;
   }
 
   /// What the set that loses most would lose.
@@ -62,6 +82,28 @@ struct View {
     double worst = 0;
     for (const Selection& set : sets) worst = std::max(worst, set.lost_share(count));
     return worst;
+  }
+};
+
+/// How often things happened: a trace that never prunes shows nothing.
+struct Tally {
+  std::size_t rounds = 0;
+  std::size_t guarded = 0;
+  /// Rounds under a total, those whose shares rounding could change, and steps that cannot fit.
+  std::size_t shared = 0;
+  std::size_t unsure = 0;
+  std::size_t refused = 0;
+  std::size_t overwritten = 0;
+  std::size_t postponed = 0;
+
+  void operator+=(const Tally& other) {
+    rounds += other.rounds;
+    guarded += other.guarded;
+    shared += other.shared;
+    unsure += other.unsure;
+    refused += other.refused;
+    overwritten += other.overwritten;
+    postponed += other.postponed;
   }
 };
 
