@@ -35,11 +35,10 @@ def linear(inputs: int, outputs: int) -> nn.Linear:
     return layer
 
 
-def rotate(x, angles):
-    """Pairs of neighbouring channels turn by their angle."""
-    even, odd = x[..., ::2], x[..., 1::2]
-    cos, sin = angles.cos(), angles.sin()
-    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2)
+def rotate(x, turns):
+    """Pairs of neighbouring channels turn by `turns` [token, pair], complex numbers of length 1."""
+    pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * turns).flatten(-2)
 
 
 class Block(nn.Module):
@@ -59,11 +58,11 @@ class Block(nn.Module):
             for last in (self.attn_output, self.ffn_down):
                 last.weight.mul_((2 * shape.layers) ** -0.5)
 
-    def attend(self, x, angles):
+    def attend(self, x, turns):
         batch, tokens, _ = x.shape
         split = lambda y: y.view(batch, tokens, -1, self.shape.channels).transpose(1, 2)
-        queries = rotate(split(self.attn_q(x)), angles)
-        keys = rotate(split(self.attn_k(x)), angles)
+        queries = rotate(split(self.attn_q(x)), turns)
+        keys = rotate(split(self.attn_k(x)), turns)
         values = split(self.attn_v(x))
         each = self.shape.heads // self.shape.kv_heads
         seen = F.scaled_dot_product_attention(
@@ -71,8 +70,8 @@ class Block(nn.Module):
             is_causal=True)
         return self.attn_output(seen.transpose(1, 2).reshape(batch, tokens, -1))
 
-    def forward(self, x, angles):
-        x = x + self.attend(self.attn_norm(x), angles)
+    def forward(self, x, turns):
+        x = x + self.attend(self.attn_norm(x), turns)
         y = self.ffn_norm(x)
         return x + self.ffn_down(F.silu(self.ffn_gate(y)) * self.ffn_up(y))
 
@@ -86,15 +85,16 @@ class Reasoner(nn.Module):
         self.blk = nn.ModuleList(Block(shape) for _ in range(shape.layers))
         self.output_norm = Norm(shape)
 
-    def angles(self, tokens: int):
+    def turns(self, tokens: int):
         channels = self.shape.channels
         frequencies = self.shape.rope_base ** (-torch.arange(0, channels, 2) / channels)
-        return torch.arange(tokens)[:, None] * frequencies
+        angles = torch.arange(tokens)[:, None] * frequencies
+        return torch.polar(torch.ones_like(angles), angles)
 
     def forward(self, symbols, wanted):
         """Logits at the places where `wanted` (a mask of symbols' shape) is true, one row each."""
-        angles = self.angles(symbols.shape[1])
+        turns = self.turns(symbols.shape[1])
         x = self.token_embd(symbols)
         for block in self.blk:
-            x = block(x, angles)
+            x = block(x, turns)
         return self.output_norm(x[wanted]) @ self.token_embd.weight.t()
