@@ -53,6 +53,8 @@ ProblemSize evaluated_size(Task task) {
       return {.variables = 10, .lines = 1, .steps = 50};
     case Task::lookalike:
       return {.variables = 6, .lines = 4, .steps = 230};
+    case Task::stack:
+      return {.variables = 10, .lines = 1, .steps = 98};
     default:
       return context_size(task, 1024);
   }
@@ -70,6 +72,8 @@ ProblemSize quick_size(Task task) {
       return {.variables = 8, .lines = 1, .steps = 14};
     case Task::lookalike:
       return {.variables = 4, .lines = 4, .steps = 80};
+    case Task::stack:
+      return {.variables = 6, .lines = 1, .steps = 26};
     default:
       return context_size(task, 800);
   }

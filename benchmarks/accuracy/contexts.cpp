@@ -180,7 +180,8 @@ Context show_labels(Draw& draw, const ProblemSize& size, const Measure& measure)
 
 Context make_context(Task task, const ProblemSize& size, std::uint64_t seed,
                      const Measure& measure) {
-  Draw draw(seed * context_tasks.size() + static_cast<std::uint64_t>(task));
+  // 1 less keeps the texts that results were published for.
+  Draw draw(seed * context_tasks.size() + static_cast<std::uint64_t>(task) - 1);
   switch (task) {
     case Task::facts:
       return state_facts(draw, size, measure);

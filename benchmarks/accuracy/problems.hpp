@@ -23,6 +23,8 @@ enum class Task : std::uint8_t {
   interleaved,
   /// Values of several records: many entries read alike and belong to another record.
   lookalike,
+  /// Pushes and operations on a stack: values lie below others until these are gone.
+  stack,
   /// Text, for models of natural language: numbers of names, each said once; some asked for.
   facts,
   /// Text: lines that are begun again, to be said as they were.
@@ -31,8 +33,8 @@ enum class Task : std::uint8_t {
   fewshot,
 };
 
-inline constexpr std::array tasks{Task::loop, Task::once, Task::recall, Task::interleaved,
-                                  Task::lookalike};
+inline constexpr std::array tasks{Task::loop,        Task::once,      Task::recall,
+                                  Task::interleaved, Task::lookalike, Task::stack};
 /// The tasks whose problems are texts: see contexts.hpp.
 inline constexpr std::array context_tasks{Task::facts, Task::repeated, Task::fewshot};
 
@@ -67,7 +69,8 @@ struct Problem {
 
 /// How large a problem is.
 struct ProblemSize {
-  /// Variables in use, 2 to 12; for Task::lookalike also the records. Questions of a context.
+  /// Variables in use, 2 to 12; for Task::lookalike also the records; for Task::stack the places.
+  /// Questions of a context.
   std::size_t variables = 4;
   /// Lines of a program, 1 to 16. Examples of a context; for Task::fewshot kinds of words.
   std::size_t lines = 4;

@@ -17,6 +17,7 @@ enum class Pin : std::uint8_t { off, on, both };
 struct Selection {
   /// The model's name in the rows.
   std::string model{};
+  /// By default those that the decoder's own reasoner has learned.
   std::vector<std::string> tasks{"loop", "once", "recall", "interleaved", "lookalike"};
   /// Tokens of a context.
   std::vector<std::size_t> lengths{1024};

@@ -20,8 +20,10 @@ import torch.nn.functional as F
 from model import Reasoner, Shape
 from muon import Muon
 
-TASKS = {"loop": 0.3, "once": 0.1, "recall": 0.15, "interleaved": 0.25, "lookalike": 0.2}
-LAST_TASKS = {"loop": 0.1, "once": 0.2, "recall": 0.2, "interleaved": 0.25, "lookalike": 0.25}
+TASKS = {"loop": 0.3, "once": 0.1, "recall": 0.15, "interleaved": 0.25, "lookalike": 0.2,
+         "stack": 0.1}
+LAST_TASKS = {"loop": 0.1, "once": 0.2, "recall": 0.2, "interleaved": 0.25, "lookalike": 0.25,
+              "stack": 0.1}
 BATCH_SYMBOLS = 5000
 LONGEST = 1000
 LAST_STAGE = 60
@@ -67,6 +69,9 @@ def draw_size(rng: random.Random, task: str, stage: int):
     if task == "interleaved":
         steps = draw_many(rng, 1, min(53, 2 * stage))
         return (variables, 1, steps), variables + 18 * steps
+    if task == "stack":
+        steps = draw_many(rng, 1, min(97, 4 * stage))
+        return (variables, 1, steps), variables + 10 * steps
     # Many records from the start: among two or three, the newest value is right too often.
     records, names = rng.randint(3, min(8, 5 + stage // 2)), rng.randint(1, min(5, 1 + stage // 4))
     steps = draw_many(rng, 20, min(230, 40 + 7 * stage))

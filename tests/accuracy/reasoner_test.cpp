@@ -1,8 +1,10 @@
 // The reasoner that ships with the project, with its whole cache and under policies.
 #include <cstddef>
+#include <string>
 
 #include "../catch.hpp"
 #include "bench.hpp"
+#include "selection.hpp"
 #include "workbench.hpp"
 
 namespace {
@@ -22,7 +24,8 @@ struct Tally {
 Tally work(const decoder::Model& model, const char* policy, double budget) {
   decoder::Decoder decoder(model, 1);
   Tally tally;
-  for (const accuracy::Task task : accuracy::tasks) {
+  for (const std::string& name : accuracy::Selection().tasks) {
+    const accuracy::Task task = accuracy::find_task(name).value();
     for (std::uint64_t seed = 0; seed < 3; ++seed) {
       Cell cell;
       cell.task = task;
