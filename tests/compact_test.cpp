@@ -45,7 +45,7 @@ TEST_CASE("typed rows travel with the survivors") {
 
 TEST_CASE("bytes pack as a copy would, for every row size and stride") {
   Samples samples(9);
-  for (const std::size_t row_bytes : {1u, 3u, 16u, 64u, 100u, 128u, 256u, 300u}) {
+  for (const std::size_t row_bytes : {1u, 3u, 64u, 100u, 128u, 300u, 512u}) {
     for (const std::size_t gap : {0u, 5u, 64u}) {
       for (int trace = 0; trace < 20; ++trace) {
         const std::size_t tokens = 1 + samples.below(40);

@@ -20,33 +20,21 @@ void compact(std::span<Row> rows, const EvictionPlan& plan) {
 
 namespace detail {
 
-/// Survivors lie too far apart for the processor to foresee: the row some moves ahead is asked for.
-inline void prefetch_ahead(const std::byte* base, std::size_t row_bytes, std::size_t stride,
-                           std::span<const Slot> kept, std::size_t i) {
-  constexpr std::size_t moves = 16;
+/// Copies a row by cache lines. Survivors lie too far apart for the processor to foresee, so each
+/// line of a later row is asked for on the way, and the one that it goes to.
+inline void move_row(std::byte* to, const std::byte* from, std::size_t bytes,
+                     const std::byte* later_to, const std::byte* later_from) {
   constexpr std::size_t cache_line = 64;
-  const std::byte* row = base + kept[std::min(i + moves, kept.size() - 1)] * stride;
-  for (std::size_t offset = 0; offset < row_bytes; offset += cache_line) {
-    LETHE_PREFETCH(row + offset);
+  std::size_t offset = 0;
+  for (; offset + cache_line <= bytes; offset += cache_line) {
+    LETHE_PREFETCH(later_from + offset);
+    LETHE_PREFETCH(later_to + offset);
+    std::memcpy(to + offset, from + offset, cache_line);
   }
-}
-
-/// Copies rows of a size known to the compiler, so that each is a few moves instead of a call. From
-/// first_move on kept[i] > i, so no row overlaps its target.
-template <std::size_t Bytes>
-void pack_fixed(std::byte* base, std::size_t stride, const EvictionPlan& plan) {
-  for (std::size_t i = plan.first_move; i < plan.kept.size(); ++i) {
-    prefetch_ahead(base, Bytes, stride, plan.kept, i);
-    std::memcpy(base + i * stride, base + plan.kept[i] * stride, Bytes);
-  }
-}
-
-inline void pack_rows(std::byte* base, std::size_t row_bytes, std::size_t stride,
-                      const EvictionPlan& plan) {
-  for (std::size_t i = plan.first_move; i < plan.kept.size(); ++i) {
-    prefetch_ahead(base, row_bytes, stride, plan.kept, i);
-    std::memcpy(base + i * stride, base + plan.kept[i] * stride, row_bytes);
-  }
+  if (offset == bytes) return;
+  LETHE_PREFETCH(later_from + offset);
+  LETHE_PREFETCH(later_to + offset);
+  std::memcpy(to + offset, from + offset, bytes - offset);
 }
 
 }  // namespace detail
@@ -55,17 +43,13 @@ inline void pack_rows(std::byte* base, std::size_t row_bytes, std::size_t stride
 /// Moves only to lower addresses, so it is safe in place. O(bytes of the rows that move).
 inline void compact_bytes(std::byte* base, std::size_t row_bytes, std::size_t stride,
                           const EvictionPlan& plan) {
-  switch (row_bytes) {
-    case 64:
-      return detail::pack_fixed<64>(base, stride, plan);
-    case 128:
-      return detail::pack_fixed<128>(base, stride, plan);
-    case 256:
-      return detail::pack_fixed<256>(base, stride, plan);
-    default:
-      break;
+  constexpr std::size_t moves_ahead = 8;
+  // From first_move on kept[i] > i, so no row overlaps its target.
+  for (std::size_t i = plan.first_move; i < plan.kept.size(); ++i) {
+    const std::size_t later = std::min(i + moves_ahead, plan.kept.size() - 1);
+    detail::move_row(base + i * stride, base + plan.kept[i] * stride, row_bytes,
+                     base + later * stride, base + plan.kept[later] * stride);
   }
-  detail::pack_rows(base, row_bytes, stride, plan);
 }
 
 }  // namespace lethe
