@@ -43,6 +43,8 @@ struct Step {
 constexpr Step short_step{.heads = 8, .queries = 3, .base = 37, .columns = 40};
 // Columns beyond one internal tile of 1,024.
 constexpr Step long_step{.heads = 6, .queries = 2, .base = 2100, .columns = 2102};
+// In two groups, heads that are taken by eights, by twos and alone.
+constexpr Step wide_step{.heads = 38, .queries = 2, .base = 36, .columns = 38};
 
 /// Rows with NaN wherever nothing may be read: between strides and beyond the causal limit.
 struct Matrix {
@@ -148,7 +150,7 @@ lethe::Logits<float> with_rows(const Step& step, const Scored& scored, lethe::Lo
 }  // namespace
 
 TEST_CASE("heads are summed into groups, and nothing beyond a causal limit is read") {
-  for (const Step& step : {short_step, long_step}) {
+  for (const Step& step : {short_step, long_step, wide_step}) {
     for (const std::size_t groups : {std::size_t{1}, std::size_t{2}, step.heads}) {
       Samples samples(61);
       Matrix matrix(step, samples);

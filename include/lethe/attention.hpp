@@ -106,20 +106,22 @@ namespace detail {
 inline constexpr std::size_t mass_tile = 1024;
 using MassTile = std::array<float, mass_tile>;
 
-/// Columns of a turn of add_rows: a cache line of floats, whose sums stay in registers.
+/// Columns of a turn of sum_rows: a cache line of floats, whose sums stay in registers.
 inline constexpr std::size_t column_block = 16;
 
-/// out[i] += row 0, row 1, ... one after another: one read and one write of `out` serve all rows,
-/// and no line of a row is asked for twice.
+/// out[i] = row 0 + row 1 + ..., after `out` itself when `adds`: one read and one write of `out`
+/// serve all rows, and no line of a row is asked for twice.
 template <std::size_t Rows, class Element>
-LETHE_EXACT inline void add_rows(float* LETHE_RESTRICT out, const Element* LETHE_RESTRICT row,
-                                 std::size_t head_stride, std::size_t count) {
+LETHE_EXACT inline void sum_rows(float* LETHE_RESTRICT out, const Element* LETHE_RESTRICT row,
+                                 std::size_t head_stride, std::size_t count, bool adds) {
   LETHE_EXACT_BODY
   std::size_t i = 0;
   LETHE_LOOP_AS_WRITTEN
   for (; i + column_block <= count; i += column_block) {
-    std::array<float, column_block> sums;
-    for (std::size_t j = 0; j < column_block; ++j) sums[j] = out[i + j];
+    std::array<float, column_block> sums{};
+    if (adds) {
+      for (std::size_t j = 0; j < column_block; ++j) sums[j] = out[i + j];
+    }
     for (std::size_t h = 0; h < Rows; ++h) {
       const Element* values = row + h * head_stride + i;
       for (std::size_t j = 0; j < column_block; ++j) sums[j] = sums[j] + to_float(values[j]);
@@ -127,7 +129,9 @@ LETHE_EXACT inline void add_rows(float* LETHE_RESTRICT out, const Element* LETHE
     for (std::size_t j = 0; j < column_block; ++j) out[i + j] = sums[j];
   }
   for (; i < count; ++i) {
-    for (std::size_t h = 0; h < Rows; ++h) out[i] = out[i] + to_float(row[h * head_stride + i]);
+    float sum = adds ? out[i] : 0.0f;
+    for (std::size_t h = 0; h < Rows; ++h) sum = sum + to_float(row[h * head_stride + i]);
+    out[i] = sum;
   }
 }
 
@@ -143,13 +147,13 @@ LETHE_EXACT inline void add_strided_row(float* LETHE_RESTRICT out,
 template <class Element>
 void sum_heads(float* out, const Element* data, std::size_t heads, std::size_t head_stride,
                std::size_t column_stride, std::size_t count) {
-  std::fill_n(out, count, 0.0f);
   std::size_t head = 0;
   const auto row = [&] { return data + head * head_stride; };
   if (column_stride == 1) {
-    for (; head + 8 <= heads; head += 8) add_rows<8>(out, row(), head_stride, count);
-    for (; head + 2 <= heads; head += 2) add_rows<2>(out, row(), head_stride, count);
+    for (; head + 8 <= heads; head += 8) sum_rows<8>(out, row(), head_stride, count, head != 0);
+    for (; head + 2 <= heads; head += 2) sum_rows<2>(out, row(), head_stride, count, head != 0);
   }
+  if (head == 0) std::fill_n(out, count, 0.0f);
   for (; head < heads; ++head) add_strided_row(out, row(), column_stride, count);
 }
 

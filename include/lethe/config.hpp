@@ -64,6 +64,14 @@ namespace lethe::detail {
 #define LETHE_LOOP_AS_WRITTEN
 #endif
 
+// Before a loop of a few instructions: where they fall into two lines of the instruction cache,
+// each turn would else wait for both. clang unrolls vectors itself, and told to, makes none.
+#if defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
+#define LETHE_LOOP_UNROLLED _Pragma("GCC unroll 4")
+#else
+#define LETHE_LOOP_UNROLLED
+#endif
+
 // Before a sum of products of 16-bit integers: clang would take four at a time, and then find no
 // instruction that multiplies and adds.
 #if defined(__clang__)

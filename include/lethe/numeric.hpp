@@ -144,6 +144,7 @@ struct ScaledNumber {
 LETHE_EXACT inline void add_scaled(float* LETHE_RESTRICT row, const float* LETHE_RESTRICT value,
                                    std::size_t count, float weight) {
   LETHE_EXACT_BODY
+  LETHE_LOOP_UNROLLED
   for (std::size_t i = 0; i < count; ++i) row[i] = row[i] + LETHE_PRODUCT(value[i], weight);
 }
 
@@ -151,6 +152,7 @@ LETHE_EXACT inline void add_scaled(float* LETHE_RESTRICT row, const float* LETHE
 LETHE_EXACT inline void add(float* LETHE_RESTRICT row, const float* LETHE_RESTRICT value,
                             std::size_t count) {
   LETHE_EXACT_BODY
+  LETHE_LOOP_UNROLLED
   for (std::size_t i = 0; i < count; ++i) row[i] = row[i] + value[i];
 }
 
