@@ -77,13 +77,26 @@ LETHE_EXACT inline void add_share(std::span<float> out, std::span<const float> s
   for (std::size_t i = 0; i < scores.size(); ++i) out[i] = with_share(out[i], scores[i], factor);
 }
 
+// The lanes are a copy, for only those of a local variable can stay in registers.
+[[nodiscard]] LETHE_EXACT inline KeptLanes add_kept_blocks(KeptLanes lanes,
+                                                           std::span<const float> scores,
+                                                           std::span<const Slot> kept) {
+  for (std::size_t i = 0; i + kept_lanes <= kept.size(); i += kept_lanes) {
+    for (std::size_t lane = 0; lane < kept_lanes; ++lane) {
+      add_kept(lanes.sum[lane], scores[kept[i + lane]]);
+    }
+  }
+  return lanes;
+}
+
 /// The share of the score that goes when only `kept` stays.
 [[nodiscard]] LETHE_EXACT inline double lost_share(const MassSummary& summary,
                                                    std::span<const float> scores,
                                                    std::span<const Slot> kept) {
-  KeptLanes lanes;
-  for (std::size_t i = 0; i < kept.size(); ++i) {
-    add_kept(lanes.sum[i % kept_lanes], scores[kept[i]]);
+  KeptLanes lanes = add_kept_blocks({}, scores, kept);
+  const std::size_t rest = kept.size() % kept_lanes;
+  for (std::size_t lane = 0; lane < rest; ++lane) {
+    add_kept(lanes.sum[lane], scores[kept[kept.size() - rest + lane]]);
   }
   return lost_share(summary, lanes);
 }

@@ -139,20 +139,37 @@ namespace detail {
   return *nth;
 }
 
+/// Where the kept ties end: keys before it stay unless below the cut, later ones only above it.
+[[nodiscard]] inline std::size_t end_of_ties(std::span<const std::uint32_t> keys, Cut cut) {
+  constexpr std::size_t block = 64;
+  std::size_t ties = cut.ties;
+  std::size_t i = 0;
+  for (; i + block <= keys.size(); i += block) {
+    std::uint32_t equal = 0;
+    for (const std::uint32_t key : keys.subspan(i, block)) equal += key == cut.key ? 1u : 0u;
+    if (equal >= ties) break;
+    ties -= equal;
+  }
+  for (; i < keys.size() && ties != 0; ++i) ties -= keys[i] == cut.key ? 1u : 0u;
+  return i;
+}
+
 /// Writes the slots of keys above the cut and of the first `ties` equal ones; returns how many.
 /// The keys are those of slots from first_slot on.
 [[nodiscard]] inline std::size_t collect_ordered(std::span<const std::uint32_t> keys, Cut cut,
                                                  std::size_t first_slot, std::span<Slot> kept) {
+  const std::size_t end = end_of_ties(keys, cut);
+  auto slot = static_cast<Slot>(first_slot);
   std::size_t count = 0;
-  std::size_t i = 0;
-  for (std::size_t ties = cut.ties; i < keys.size() && ties != 0; ++i) {
-    kept[count] = static_cast<Slot>(first_slot + i);
-    count += static_cast<std::size_t>(keys[i] >= cut.key);
-    if (keys[i] == cut.key) --ties;
+  LETHE_LOOP_UNROLLED
+  for (const std::uint32_t key : keys.first(end)) {
+    kept[count] = slot++;
+    count += static_cast<std::size_t>(key >= cut.key);
   }
-  for (; i < keys.size(); ++i) {
-    kept[count] = static_cast<Slot>(first_slot + i);
-    count += static_cast<std::size_t>(keys[i] > cut.key);
+  LETHE_LOOP_UNROLLED
+  for (const std::uint32_t key : keys.subspan(end)) {
+    kept[count] = slot++;
+    count += static_cast<std::size_t>(key > cut.key);
   }
   return count;
 }
