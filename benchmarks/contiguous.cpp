@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <new>
+#include <span>
 #include <vector>
 
 #include "ratio.hpp"
@@ -14,6 +16,22 @@ namespace {
 
 constexpr std::size_t tokens = 8192;
 constexpr std::size_t heads = 4;
+
+/// Arrays begin on a cache line, as engines lay out their caches.
+template <class T>
+struct LineAllocator {
+  using value_type = T;
+  static constexpr std::align_val_t line{64};
+
+  T* allocate(std::size_t count) {
+    return static_cast<T*>(::operator new(count * sizeof(T), line));
+  }
+  void deallocate(T* data, std::size_t) { ::operator delete(data, line); }
+  bool operator==(const LineAllocator&) const = default;
+};
+
+template <class T>
+using Array = std::vector<T, LineAllocator<T>>;
 
 /// Each slot stays with probability 1/4.
 std::vector<lethe::Slot> random_survivors() {
@@ -27,9 +45,9 @@ std::vector<lethe::Slot> random_survivors() {
 
 void compact_layer(benchmark::State& state, std::size_t dimension, lethe::Strides strides) {
   const std::vector<lethe::Slot> kept = random_survivors();
-  std::vector<lethe::Half> keys(tokens * heads * dimension);
-  std::vector<lethe::Half> values(keys.size());
-  std::vector<std::byte> target(kept.size() * heads * dimension * sizeof(lethe::Half));
+  Array<lethe::Half> keys(tokens * heads * dimension);
+  Array<lethe::Half> values(keys.size());
+  Array<std::byte> target(kept.size() * heads * dimension * sizeof(lethe::Half));
   lethe::ContiguousCache<lethe::Half> cache({{.keys = keys.data(),
                                               .values = values.data(),
                                               .heads = heads,
