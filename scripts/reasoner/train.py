@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from model import Reasoner, Shape
 from muon import Muon
 
-TASKS = {"loop": 0.3, "once": 0.1, "recall": 0.15, "interleaved": 0.25, "lookalike": 0.2,
+TASKS = {"loop": 0.3, "once": 0.1, "recall": 0.15, "interleaved": 0.2, "lookalike": 0.4,
          "stack": 0.1}
 LAST_TASKS = {"loop": 0.1, "once": 0.2, "recall": 0.2, "interleaved": 0.25, "lookalike": 0.25,
               "stack": 0.1}
@@ -72,9 +72,10 @@ def draw_size(rng: random.Random, task: str, stage: int):
     if task == "stack":
         steps = draw_many(rng, 1, min(97, 4 * stage))
         return (variables, 1, steps), variables + 10 * steps
-    # Many records from the start: among two or three, the newest value is right too often.
-    records, names = rng.randint(3, min(8, 5 + stage // 2)), rng.randint(1, min(5, 1 + stage // 4))
-    steps = draw_many(rng, 20, min(230, 40 + 7 * stage))
+    # Many records from the start: among two or three, the newest value is right too often. Few
+    # steps at first, when most values stand where they were first written.
+    records, names = rng.randint(4, 8), rng.randint(1, min(5, 1 + stage // 4))
+    steps = rng.randint(6, 40) if stage < 4 else draw_many(rng, 20, min(230, 40 + 7 * stage))
     return (records, names, steps), 3 * records * names + steps * 4
 
 
@@ -187,7 +188,7 @@ class Training:
         if self.is_finishing():
             return LAST_RATE * (1 - (self.step - self.options.steps) / self.options.finish)
         left = 1 - self.step / self.options.steps
-        return min(1.0, self.step / 50) * min(1.0, max(0.02, left / 0.35))
+        return min(1.0, self.step / 50) * min(1.0, max(0.02, left / 0.5))
 
     def set_rates(self):
         rate = self.rate()
@@ -226,8 +227,8 @@ class Training:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=13000)
-    parser.add_argument("--finish", type=int, default=1200,
+    parser.add_argument("--steps", type=int, default=9600)
+    parser.add_argument("--finish", type=int, default=900,
                         help="steps after those, on long problems, the rate falling once more")
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
