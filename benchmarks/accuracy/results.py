@@ -2,10 +2,12 @@
 """Prints a summary of the accuracy benchmark as Markdown tables, and draws it.
 
 usage: results.py SUMMARY.json [--picture FILE.svg] [--bright POLICY,...]
+       results.py SUMMARY.json SUMMARY.json ...
 
 SUMMARY.json: of accuracy table --against POLICY --json SUMMARY.json. Means are over the tasks that
-its comparisons rank at a budget. --bright: policies that the picture names; the others are grey. The
-picture needs matplotlib.
+its comparisons rank at a budget. Several summaries, of one model each, stand side by side: each
+policy's mean at each budget, and how it did against POLICY. --bright: policies that the picture
+names; the others are grey. The picture needs matplotlib.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import pathlib
 
 ORACLES = ("oracle", "attention-oracle")
 WHOLE = "none"
+VERDICTS = ("worse", "no difference shown", "better")
 GREY = "#777777"
 PALETTE = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#7b68d8", "#56b4e9"]
 
@@ -104,6 +107,36 @@ def by_task(terms, key, whole):
     return table(headings, rows)
 
 
+def verdicts(terms):
+    """{policy: how often it was worse, not shown different, better} over all ranked comparisons."""
+    counts = collections.defaultdict(collections.Counter)
+    for tasks in terms.values():
+        for cells in ranked(tasks).values():
+            for policy, cell in cells.items():
+                if "comparison" in cell:
+                    counts[policy][cell["comparison"]["verdict"]] += 1
+    return counts
+
+
+def side_by_side(models):
+    """Prints tables of the policies that all summaries have; `models`: the terms of each."""
+    means = [{key: {policy: mean(ranked(tasks), policy) for policy in policies_of(terms)}
+              for key, tasks in terms.items()} for terms in models]
+    names = [name for name in policies_of(models[0])
+             if all(name in policies_of(terms) for terms in models)]
+    headings = [str(i + 1) for i in range(len(models))]
+    for pinned, budget in models[0]:
+        columns = [each.get((pinned, budget), {}) for each in means]
+        print(f"\n{budget:g}%, prompt {'pinned' if pinned else 'not pinned'}\n")
+        print(table(headings, [(name, [shown(column, name) for column in columns])
+                               for name in names]))
+    print(f"\n{', '.join(VERDICTS)}; all ranked cells\n")
+    counts = [verdicts(terms) for terms in models]
+    print(table(headings, [(name, [", ".join(str(each[name][verdict]) for verdict in VERDICTS)
+                                   for each in counts])
+                           for name in names if any(each[name] for each in counts)]))
+
+
 def look_of(policy, bright):
     if policy in bright:
         return {"color": PALETTE[bright.index(policy) % len(PALETTE)], "linewidth": 2, "marker": "o",
@@ -149,11 +182,14 @@ def draw(terms, path, bright):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("summary")
+    parser.add_argument("summary", nargs="+")
     parser.add_argument("--picture")
     parser.add_argument("--bright", type=lambda text: text.split(","), default=[])
     options = parser.parse_args()
-    terms, whole = read(options.summary)
+    if len(options.summary) > 1:
+        side_by_side([read(path)[0] for path in options.summary])
+        return
+    terms, whole = read(options.summary[0])
     print(overview(terms))
     for pinned, budget in terms:
         print(f"\n{budget:g}%, prompt {'pinned' if pinned else 'not pinned'}\n")

@@ -1,6 +1,7 @@
 // The reasoner that ships with the project, with its whole cache and under policies.
 #include <cstddef>
 #include <string>
+#include <vector>
 
 #include "../catch.hpp"
 #include "bench.hpp"
@@ -21,10 +22,11 @@ struct Tally {
   }
 };
 
-Tally work(const decoder::Model& model, const char* policy, double budget) {
+Tally work(const decoder::Model& model, const char* policy, double budget,
+           const std::vector<std::string>& tasks = accuracy::Selection().tasks) {
   decoder::Decoder decoder(model, 1);
   Tally tally;
-  for (const std::string& name : accuracy::Selection().tasks) {
+  for (const std::string& name : tasks) {
     const accuracy::Task task = accuracy::find_task(name).value();
     for (std::uint64_t seed = 0; seed < 3; ++seed) {
       Cell cell;
@@ -51,4 +53,15 @@ TEST_CASE("the reasoner finds values with its whole cache, and loses them where 
   CHECK(whole.share() > 0.97);
   CHECK(work(model, "oracle", 50).share() > work(model, "streaming", 50).share());
   CHECK(work(model, "streaming", 10).share() < whole.share() - 0.1);
+}
+
+TEST_CASE("reasoners of other training seeds have learned the stack machine") {
+  const auto share = [](const std::string& file) {
+    const decoder::Model model(decoder::open_model(file), 1);
+    return work(model, "none", 100, {"stack"}).share();
+  };
+  const std::string folder = LETHE_MODELS_FOLDER;
+  CHECK(share(folder + "/reasoner-2.gguf") > 0.9);
+  CHECK(share(folder + "/reasoner-3.gguf") > 0.9);
+  CHECK(share(folder + "/reasoner.gguf") < 0.5);
 }
