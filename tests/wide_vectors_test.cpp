@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "catch.hpp"
@@ -16,6 +17,11 @@ namespace {
 
 using lethe::detail::Vectors;
 
+LETHE_EXACT float near_of(std::int64_t sum, float share) {
+  LETHE_EXACT_BODY
+  return 0.5f + LETHE_PRODUCT(static_cast<float>(sum), share);
+}
+
 bool processor_is_wide() { return lethe::detail::widest_vectors() == Vectors::wide; }
 
 /// One shape of a cache, and random numbers of any size in it, infinities and NaN among them.
@@ -27,6 +33,9 @@ struct Layer {
   std::size_t tokens = 1;
   std::vector<Element> keys{};
 
+  static constexpr float infinity = std::numeric_limits<float>::infinity();
+  static constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+
   void draw(Samples& samples) {
     keys.resize(tokens * heads * dimension * stride);
     for (Element& key : keys) {
@@ -34,6 +43,7 @@ struct Layer {
       const auto bits = std::bit_cast<std::uint32_t>(number);
       if constexpr (sizeof(Element) == 4) {
         key = number;
+        if (samples.below(40) == 0) key = samples.below(2) == 0 ? infinity : nan;
       } else {
         key.bits = static_cast<std::uint16_t>(samples.below(40) == 0 ? samples.below(1u << 16)
                                                                      : (bits >> 16) & 0xBFFFu);
@@ -184,7 +194,7 @@ TEST_CASE("a token is as near as the nearest newer one, in plain vectors and in 
           for (std::size_t c = 0; c < width; ++c) {
             sum += found.rows[old * width + c] * found.rows[newer * width + c];
           }
-          nearest = std::max(nearest, 0.5f + static_cast<float>(sum) * share);
+          nearest = std::max(nearest, near_of(sum, share));
         }
         REQUIRE(found.nearest[old] == nearest);
       }

@@ -187,6 +187,8 @@ def main():
     parser.add_argument("--bright", type=lambda text: text.split(","), default=[])
     options = parser.parse_args()
     if len(options.summary) > 1:
+        if options.picture or options.bright:
+            parser.error("--picture and --bright take one summary")
         side_by_side([read(path)[0] for path in options.summary])
         return
     terms, whole = read(options.summary[0])

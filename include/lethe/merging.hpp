@@ -235,8 +235,9 @@ class KeyMerge {
   }
 
   /// The oldest of the survivors whose keys are nearest.
-  [[nodiscard]] Nearest nearest_to(std::span<const float> rows, const EvictionPlan& plan,
-                                   std::size_t slot) const {
+  [[nodiscard]] LETHE_EXACT Nearest nearest_to(std::span<const float> rows,
+                                               const EvictionPlan& plan, std::size_t slot) const {
+    LETHE_EXACT_BODY
     const std::size_t width = keys_.width(1);
     Nearest nearest;
     for (std::size_t i = 0; i < plan.kept.size(); ++i) {

@@ -14,7 +14,8 @@
 #endif
 
 // A lambda that is run in wide vectors carries this behind its parameters, and the functions that
-// it calls are inlined, since one that stays by itself stays as the flags have it.
+// it calls are inlined, since one that stays by itself stays as the flags have it. g++ inlines
+// these early, with the flags of whoever calls: only what is LETHE_EXACT may call them.
 #define LETHE_VECTOR_BODY LETHE_INLINE LETHE_EXACT
 
 namespace lethe::detail {

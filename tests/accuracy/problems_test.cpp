@@ -157,6 +157,8 @@ TEST_CASE("a seed's problem is the same on every compiler") {
 TEST_CASE("every task's problems are the same on every compiler") {
   std::uint64_t digest = 0xCBF29CE484222325u;  // FNV-1a over the symbols
   for (const Task task : accuracy::tasks) {
+    // Results were published for the other tasks before there was this one.
+    if (task == Task::stack) CHECK(digest == 0x53528166C1BDBDFCu);
     for (std::uint64_t seed = 1; seed <= 3; ++seed) {
       const ProblemSize size{.variables = 6, .lines = 5, .steps = 7};
       for (const accuracy::Token symbol : make_problem(task, size, seed).symbols) {

@@ -55,13 +55,13 @@ class Move {
   /// Checks every plan, then moves all of them. Returns seconds.
   template <bool Traced>
   [[nodiscard]] double apply_all() {
-    pass_turn();
-    if (space_.plans.empty()) return 0;
     const auto begin = now<Traced>();
     for (std::size_t i = 0; i < space_.plans.size(); ++i) {
       const PlanFault fault = check_plan(space_.plans[i], space_.plan_protection[i]);
       if (fault != PlanFault::none) refuse_plan(space_.plans[i], fault);
     }
+    pass_turn();
+    if (space_.plans.empty()) return 0;
     if (!overwritten()) {
       cache_.apply(std::span<const EvictionPlan>(space_.plans.data(), space_.plans.size()));
       for (const EvictionPlan& plan : space_.plans) follow(plan);
