@@ -132,15 +132,9 @@ class ContiguousCache {
 
   static void read(const Element* base, const Strides& strides, std::size_t dimension,
                    std::size_t head, std::size_t first, std::span<float> out) {
-    LETHE_ASSERT(out.size() % dimension == 0);
     const Element* const rows = base + head * strides.head + first * strides.token;
-    const std::size_t tokens = out.size() / dimension;
-    detail::run(detail::widest_vectors(), [&]() LETHE_VECTOR_BODY {
-      for (std::size_t i = 0; i < tokens; ++i) {
-        detail::read_row(rows + i * strides.token, strides.channel,
-                         out.subspan(i * dimension, dimension));
-      }
-    });
+    detail::read_rows([&](std::size_t i) { return rows + i * strides.token; }, dimension,
+                      strides.channel, out);
   }
 
   std::vector<ContiguousLayer<Element>> layers_;

@@ -115,24 +115,14 @@ class PagedCache {
   void read_keys(std::size_t layer, std::size_t head, std::size_t first,
                  std::span<float> out) const {
     const auto& rows = layers_[layer];
-    LETHE_ASSERT(out.size() % rows.dimension == 0);
-    detail::run(detail::widest_vectors(), [&]() LETHE_VECTOR_BODY {
-      for (std::size_t t = 0; t * rows.dimension < out.size(); ++t) {
-        detail::read_row(key_row(layer, head, first + t), rows.key_strides.channel,
-                         out.subspan(t * rows.dimension, rows.dimension));
-      }
-    });
+    detail::read_rows([&](std::size_t i) { return key_row(layer, head, first + i); },
+                      rows.dimension, rows.key_strides.channel, out);
   }
   void read_values(std::size_t layer, std::size_t head, std::size_t first,
                    std::span<float> out) const {
-    const std::size_t channels = layers_[layer].value_channels();
-    LETHE_ASSERT(out.size() % channels == 0);
-    detail::run(detail::widest_vectors(), [&]() LETHE_VECTOR_BODY {
-      for (std::size_t t = 0; t * channels < out.size(); ++t) {
-        detail::read_row(value_row(layer, head, first + t), layers_[layer].value_strides.channel,
-                         out.subspan(t * channels, channels));
-      }
-    });
+    const auto& rows = layers_[layer];
+    detail::read_rows([&](std::size_t i) { return value_row(layer, head, first + i); },
+                      rows.value_channels(), rows.value_strides.channel, out);
   }
 
  private:

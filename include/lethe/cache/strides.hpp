@@ -62,5 +62,17 @@ LETHE_VECTOR_BODY inline void read_row(const Element* LETHE_RESTRICT from, std::
   for (std::size_t c = 0; c < channels; ++c) to[c] = to_float(from[c * stride]);
 }
 
+/// Widens one head's rows of `channels` each, in wide vectors; row_of(i): where the i-th begins.
+template <class RowOf>
+void read_rows(const RowOf& row_of, std::size_t channels, std::size_t stride,
+               std::span<float> out) {
+  LETHE_ASSERT(out.size() % channels == 0);
+  run(widest_vectors(), [&]() LETHE_VECTOR_BODY {
+    for (std::size_t i = 0; i * channels < out.size(); ++i) {
+      read_row(row_of(i), stride, out.subspan(i * channels, channels));
+    }
+  });
+}
+
 }  // namespace detail
 }  // namespace lethe
