@@ -86,9 +86,18 @@ def table(headings, rows):
     return "\n".join(lines + [f"| {name} | " + " | ".join(cells) + " |" for name, cells in rows])
 
 
+def means_of(terms):
+    """{(pinned, budget): {policy: mean over the tasks ranked there}}."""
+    return {key: {policy: mean(ranked(tasks), policy) for policy in policies_of(terms)}
+            for key, tasks in terms.items()}
+
+
+def print_heading(pinned, budget):
+    print(f"\n{budget:g}%, prompt {'pinned' if pinned else 'not pinned'}\n")
+
+
 def overview(terms):
-    columns = {key: {policy: mean(ranked(tasks), policy) for policy in policies_of(terms)}
-               for key, tasks in terms.items()}
+    columns = means_of(terms)
     headings = [f"{budget:g}%{', pinned' if pinned else ''}" for pinned, budget in columns]
     rows = [(policy, [shown(column, policy) for column in columns.values()])
             for policy in policies_of(terms)]
@@ -120,14 +129,13 @@ def verdicts(terms):
 
 def side_by_side(models):
     """Prints tables of the policies that all summaries have; `models`: the terms of each."""
-    means = [{key: {policy: mean(ranked(tasks), policy) for policy in policies_of(terms)}
-              for key, tasks in terms.items()} for terms in models]
-    names = [name for name in policies_of(models[0])
-             if all(name in policies_of(terms) for terms in models)]
+    means = [means_of(terms) for terms in models]
+    shared = set.intersection(*(set(policies_of(terms)) for terms in models))
+    names = [name for name in policies_of(models[0]) if name in shared]
     headings = [str(i + 1) for i in range(len(models))]
     for pinned, budget in models[0]:
         columns = [each.get((pinned, budget), {}) for each in means]
-        print(f"\n{budget:g}%, prompt {'pinned' if pinned else 'not pinned'}\n")
+        print_heading(pinned, budget)
         print(table(headings, [(name, [shown(column, name) for column in columns])
                                for name in names]))
     print(f"\n{', '.join(VERDICTS)}; all ranked cells\n")
@@ -194,7 +202,7 @@ def main():
     terms, whole = read(options.summary[0])
     print(overview(terms))
     for pinned, budget in terms:
-        print(f"\n{budget:g}%, prompt {'pinned' if pinned else 'not pinned'}\n")
+        print_heading(pinned, budget)
         print(by_task(terms, (pinned, budget), whole))
     if options.picture:
         draw(terms, options.picture, options.bright)
