@@ -43,13 +43,15 @@ std::vector<lethe::Slot> random_survivors() {
   return kept;
 }
 
-void compact_layer(benchmark::State& state, std::size_t dimension, lethe::Strides strides) {
+/// offset: elements behind the beginning of a cache line at which the rows begin.
+void compact_layer(benchmark::State& state, std::size_t dimension, lethe::Strides strides,
+                   std::size_t offset = 0) {
   const std::vector<lethe::Slot> kept = random_survivors();
-  Array<lethe::Half> keys(tokens * heads * dimension);
+  Array<lethe::Half> keys(offset + tokens * heads * dimension);
   Array<lethe::Half> values(keys.size());
   Array<std::byte> target(kept.size() * heads * dimension * sizeof(lethe::Half));
-  lethe::ContiguousCache<lethe::Half> cache({{.keys = keys.data(),
-                                              .values = values.data(),
+  lethe::ContiguousCache<lethe::Half> cache({{.keys = keys.data() + offset,
+                                              .values = values.data() + offset,
                                               .heads = heads,
                                               .dimension = dimension,
                                               .key_strides = strides,
@@ -72,6 +74,13 @@ void compact_strips(benchmark::State& state) {
   compact_layer(state, dimension, {.token = dimension, .head = tokens * dimension});
 }
 BENCHMARK(compact_strips)->Arg(64)->Arg(128)->Iterations(101)->UseManualTime();
+
+/// The same, 16 bytes into a line: where std::vector begins an array.
+void compact_strips_off_line(benchmark::State& state) {
+  const auto dimension = static_cast<std::size_t>(state.range(0));
+  compact_layer(state, dimension, {.token = dimension, .head = tokens * dimension}, 8);
+}
+BENCHMARK(compact_strips_off_line)->Arg(64)->Iterations(101)->UseManualTime();
 
 void compact_tokens(benchmark::State& state) {
   const auto dimension = static_cast<std::size_t>(state.range(0));
