@@ -4,7 +4,8 @@
     cmake --build --preset release --target write_problems
     python3 scripts/reasoner/train.py --seed 1 --out build/reasoner/1.pt
 
-An interrupted run goes on from --out. export.py makes the GGUF file. Problems come from
+An interrupted run goes on from --out; --start begins the last steps from a GGUF file of export.py,
+and needs the package `gguf`. export.py makes the GGUF file. Problems come from
 benchmarks/accuracy/write_problems, with seeds from 2^40 on; evaluation takes seeds below.
 """
 import argparse
@@ -22,10 +23,10 @@ from muon import Muon
 
 TASKS = {"loop": 0.3, "once": 0.1, "recall": 0.15, "interleaved": 0.2, "lookalike": 0.4,
          "stack": 0.1}
-LAST_TASKS = {"loop": 0.1, "once": 0.2, "recall": 0.2, "interleaved": 0.25, "lookalike": 0.25,
-              "stack": 0.1}
+LAST_TASKS = {"loop": 0.1, "once": 0.15, "recall": 0.2, "interleaved": 0.2, "lookalike": 0.3,
+              "stack": 0.25}
 BATCH_SYMBOLS = 5000
-LONGEST = 1000
+LONGEST = 1150
 LAST_STAGE = 60
 ANSWER_WEIGHT = 8.0
 FIRST_SEED = 1 << 40
@@ -50,32 +51,31 @@ class Source:
         return symbols, self.process.stdout.readline().strip()
 
 
-def draw_many(rng: random.Random, least: int, most: int):
-    """Rather many than few: a value stated long ago, among others, is what is hard."""
-    return max(rng.randint(least, most), rng.randint(least, most))
-
-
-def draw_size(rng: random.Random, task: str, stage: int):
+def draw_size(rng: random.Random, task: str, stage: int, draws: int = 2):
     """(variables, lines, steps) at a stage, and about how many symbols that makes."""
-    variables = draw_many(rng, 2, min(12, 2 + stage))
+    def draw_many(least: int, most: int):
+        """Rather many than few: a value stated long ago, among others, is what is hard."""
+        return max(rng.randint(least, most) for _ in range(draws))
+
+    variables = draw_many(2, min(12, 2 + stage))
     if task in ("loop", "once"):
         lines = rng.randint(1, min(12, 1 + stage))
         most = min(24, max(1, stage * 2 // lines), (LONGEST - 50 - 6 * lines) // (12 * lines + 1))
-        steps = draw_many(rng, 1, max(1, most))
+        steps = draw_many(1, max(1, most))
         return (variables, lines, steps), 20 + variables + 6 * lines + steps * (12 * lines + 1)
     if task == "recall":
-        steps = draw_many(rng, 4, min(640, 12 * stage))
+        steps = draw_many(4, min(750, 13 * stage))
         return (variables, 1, steps), variables + steps * 3 // 2
     if task == "interleaved":
-        steps = draw_many(rng, 1, min(53, 2 * stage))
+        steps = draw_many(1, min(62, 2 * stage))
         return (variables, 1, steps), variables + 18 * steps
     if task == "stack":
-        steps = draw_many(rng, 1, min(97, 4 * stage))
+        steps = draw_many(1, min(118, 4 * stage))
         return (variables, 1, steps), variables + 10 * steps
     # Many records from the start: among two or three, the newest value is right too often. Few
     # steps at first, when most values stand where they were first written.
     records, names = rng.randint(4, 8), rng.randint(1, min(5, 1 + stage // 4))
-    steps = rng.randint(6, 40) if stage < 4 else draw_many(rng, 20, min(230, 40 + 7 * stage))
+    steps = rng.randint(6, 40) if stage < 4 else draw_many(20, min(275, 40 + 7 * stage))
     return (records, names, steps), 3 * records * names + steps * 4
 
 
@@ -150,6 +150,17 @@ class Training:
         self.progress, self.step = Progress(), 0
         if options.out.exists():
             self.load()
+        elif options.start:
+            self.begin_from(options.start)
+
+    def begin_from(self, path: str):
+        import gguf
+
+        weights = {tensor.name: torch.from_numpy(tensor.data.astype("float32"))
+                   for tensor in gguf.GGUFReader(path).tensors}
+        self.model.load_state_dict(weights)
+        self.progress.stage = dict.fromkeys(TASKS, LAST_STAGE)
+        self.step = self.options.steps
 
     def load(self):
         saved = torch.load(self.options.out)
@@ -175,7 +186,7 @@ class Training:
         stage = self.progress.stage[task]
         if not self.is_finishing() and rng.random() < 0.3:
             stage = rng.randint(1, stage)
-        size, length = draw_size(rng, task, stage)
+        size, length = draw_size(rng, task, stage, 3 if self.is_finishing() else 2)
         seed = FIRST_SEED + ((self.options.seed << 32) + self.step) * 4096
         count = min(4096, max(3, BATCH_SYMBOLS // length))
         problems = [self.source.problem(task, size, seed + i) for i in range(count)]
@@ -228,8 +239,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=9600)
-    parser.add_argument("--finish", type=int, default=900,
+    parser.add_argument("--finish", type=int, default=4600,
                         help="steps after those, on long problems, the rate falling once more")
+    parser.add_argument("--start", help="a model to give those last steps to, without the others")
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=pathlib.Path, required=True)
