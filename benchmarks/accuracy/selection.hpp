@@ -18,7 +18,7 @@ struct Selection {
   /// The model's name in the rows.
   std::string model{};
   /// By default those that the decoder's own reasoner has learned.
-  std::vector<std::string> tasks{"loop", "once", "recall", "interleaved", "lookalike"};
+  std::vector<std::string> tasks{"loop", "once", "recall", "interleaved", "lookalike", "stack"};
   /// Tokens of a context.
   std::vector<std::size_t> lengths{1024};
   /// Beside the whole cache, which always runs; "none": nothing beside it.

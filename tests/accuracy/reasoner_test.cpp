@@ -55,13 +55,13 @@ TEST_CASE("the reasoner finds values with its whole cache, and loses them where 
   CHECK(work(model, "streaming", 10).share() < whole.share() - 0.1);
 }
 
-TEST_CASE("reasoners of other training seeds have learned the stack machine") {
-  const auto share = [](const std::string& file) {
-    const decoder::Model model(decoder::open_model(file), 1);
-    return work(model, "none", 100, {"stack"}).share();
-  };
+TEST_CASE("reasoners of other training seeds have learned the same tasks") {
   const std::string folder = LETHE_MODELS_FOLDER;
-  CHECK(share(folder + "/reasoner-2.gguf") > 0.9);
-  CHECK(share(folder + "/reasoner-3.gguf") > 0.9);
-  CHECK(share(folder + "/reasoner.gguf") < 0.5);
+  for (const char* const file : {"/reasoner-2.gguf", "/reasoner-3.gguf"}) {
+    const decoder::Model model(decoder::open_model(folder + file), 1);
+    for (const std::string& task : accuracy::Selection().tasks) {
+      INFO(file << ", " << task);
+      CHECK(work(model, "none", 100, {task}).share() > 0.9);
+    }
+  }
 }

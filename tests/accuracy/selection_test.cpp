@@ -33,7 +33,7 @@ TEST_CASE("a quick selection has every task, two budgets, four policies and smal
   CHECK(quick.policies.size() == 4);
   CHECK(quick.policies.front() == "oracle");
   const std::vector<Job> jobs = jobs_of(quick, {}, {});
-  CHECK(jobs.size() == 340);  // 5 tasks, 4 problems, 1 + 2 pins * 2 budgets * 4 policies
+  CHECK(jobs.size() == 408);  // 6 tasks, 4 problems, 1 + 2 pins * 2 budgets * 4 policies
   std::size_t symbols = 0;
   for (const Job& job : jobs) {
     const std::size_t size = make_problem(job.cell.task, job.cell.size, job.seed).symbols.size();
@@ -41,7 +41,7 @@ TEST_CASE("a quick selection has every task, two budgets, four policies and smal
     REQUIRE(size <= 380);
     symbols += size;
   }
-  CHECK(symbols < 120000);  // what a core of 2020 does within a minute
+  CHECK(symbols < 125000);  // what a core of 2020 does within a minute
 }
 
 TEST_CASE("every cell comes once, the whole cache first") {
