@@ -81,8 +81,8 @@ def shown(column, policy, is_ranked=True):
     return f"**{text}**" if is_ranked and policy not in ORACLES and text == percent(best) else text
 
 
-def table(headings, rows):
-    lines = ["| policy | " + " | ".join(headings) + " |", "|---|" + "---:|" * len(headings)]
+def table(headings, rows, first="policy"):
+    lines = [f"| {first} | " + " | ".join(headings) + " |", "|---|" + "---:|" * len(headings)]
     return "\n".join(lines + [f"| {name} | " + " | ".join(cells) + " |" for name, cells in rows])
 
 
@@ -92,13 +92,13 @@ def means_of(terms):
             for key, tasks in terms.items()}
 
 
-def print_heading(pinned, budget):
-    print(f"\n{budget:g}%, prompt {'pinned' if pinned else 'not pinned'}\n")
+def term_name(pinned, budget):
+    return f"{budget:g}%{', pinned' if pinned else ''}"
 
 
 def overview(terms):
     columns = means_of(terms)
-    headings = [f"{budget:g}%{', pinned' if pinned else ''}" for pinned, budget in columns]
+    headings = [term_name(*key) for key in columns]
     rows = [(policy, [shown(column, policy) for column in columns.values()])
             for policy in policies_of(terms)]
     return table(headings, rows)
@@ -127,17 +127,27 @@ def verdicts(terms):
     return counts
 
 
+def sureness(terms):
+    """How often policies that are no oracles were worse and so on, at each budget."""
+    headings = (*VERDICTS, "not ranked")
+    rows = []
+    for key, tasks in terms.items():
+        counts = collections.Counter(
+            cell["comparison"]["verdict"] for cells in tasks.values()
+            for policy, cell in cells.items() if policy not in ORACLES and "comparison" in cell)
+        rows.append((term_name(*key), [str(counts[verdict]) for verdict in headings]))
+    return table(headings, rows, "budget")
+
+
 def side_by_side(models):
-    """Prints tables of the policies that all summaries have; `models`: the terms of each."""
+    """Prints policies that all summaries have, "first / second"; `models`: the terms of each."""
     means = [means_of(terms) for terms in models]
     shared = set.intersection(*(set(policies_of(terms)) for terms in models))
     names = [name for name in policies_of(models[0]) if name in shared]
+    print(table([term_name(*key) for key in models[0]],
+                [(name, [" / ".join(shown(each.get(key, {}), name) for each in means)
+                         for key in models[0]]) for name in names]))
     headings = [str(i + 1) for i in range(len(models))]
-    for pinned, budget in models[0]:
-        columns = [each.get((pinned, budget), {}) for each in means]
-        print_heading(pinned, budget)
-        print(table(headings, [(name, [shown(column, name) for column in columns])
-                               for name in names]))
     print(f"\n{', '.join(VERDICTS)}; all ranked cells\n")
     counts = [verdicts(terms) for terms in models]
     print(table(headings, [(name, [", ".join(str(each[name][verdict]) for verdict in VERDICTS)
@@ -201,8 +211,9 @@ def main():
         return
     terms, whole = read(options.summary[0])
     print(overview(terms))
+    print(f"\n{sureness(terms)}")
     for pinned, budget in terms:
-        print_heading(pinned, budget)
+        print(f"\n{budget:g}%, prompt {'pinned' if pinned else 'not pinned'}\n")
         print(by_task(terms, (pinned, budget), whole))
     if options.picture:
         draw(terms, options.picture, options.bright)
