@@ -289,6 +289,27 @@ TEST_CASE("supersession remembers for as long as its cache is, unless it is told
   CHECK_THROWS(shorter.restore(blob));
 }
 
+TEST_CASE("supersession's settings reach its score") {
+  const lethe::KeyShape keys{.kv_heads = 1, .head_dimension = 4, .frequencies = {}};
+  const auto score_of = [&](const lethe::SupersessionConfig& settings) {
+    return lethe::parts_of(settings, config).score;
+  };
+  const auto usual = score_of({.keys = keys});
+  CHECK(usual.threshold == 0.7f);
+  CHECK(usual.first_layer_threshold == 0.9f);
+  CHECK(usual.penalty == 12.0f);
+  CHECK(usual.slow_share == 0.5f);
+  const auto told = score_of({.keys = keys,
+                              .threshold = 0.6f,
+                              .first_layer_threshold = 0.8f,
+                              .penalty = 4.0f,
+                              .slow_share = 0.25f});
+  CHECK(told.threshold == 0.6f);
+  CHECK(told.first_layer_threshold == 0.8f);
+  CHECK(told.penalty == 4.0f);
+  CHECK(told.slow_share == 0.25f);
+}
+
 TEST_CASE("supersession must be told how keys lie") {
   CHECK_THROWS_WITH(policies::Supersession(config), Catch::Contains("keys.kv_heads"));
 }

@@ -191,6 +191,7 @@ int main() {
                                                          .head_dimension = heads.key_dimension,
                                                          .frequencies = queries.frequencies},
                                                 .threshold = 0.1f,
+                                                .first_layer_threshold = 0.3f,
                                                 .penalty = 8.0f,
                                                 .slow_share = 0.5f});
 }

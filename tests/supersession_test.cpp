@@ -5,6 +5,7 @@
 #include <cmath>
 #include <concepts>
 #include <cstdint>
+#include <limits>
 #include <stdexcept>
 #include <vector>
 
@@ -184,6 +185,32 @@ TEST_CASE("tokens that a newer one repeats are superseded, in every layout and g
   }
 }
 
+TEST_CASE("the first layer may ask for a nearer key than the others") {
+  Samples samples(39);
+  Keys keys = make_keys();
+  keys.draw(samples, slots);
+  const std::vector<float> mass(slots, 1.0f);
+  std::vector<float> scratch(slots);
+  for (const float first : {0.9f, 0.0f}) {
+    Scorer scorer({.score = {.decay = 1.0f},
+                   .keys = keys.shape,
+                   .threshold = 0.5f,
+                   .first_layer_threshold = first},
+                  {.layers = 2, .groups = 1, .slots = slots});
+    for (std::size_t layer = 0; layer < 2; ++layer) {
+      const double threshold = layer == 0 && first != 0.0f ? 0.9 : 0.5;
+      scorer.record(layer, 0, 0, 0, mass);
+      scorer.read(keys, layer, 0, keys.positions);
+      const std::span<const float> scores = scorer.score(layer, 0, keys.positions, scratch);
+      for (std::size_t i = 0; i < slots; ++i) {
+        const double nearest = keys.nearest(i, 0, heads);
+        if (std::abs(nearest - threshold) < 1e-4) continue;
+        REQUIRE((scores[i] < 0.5f) == (nearest >= threshold));
+      }
+    }
+  }
+}
+
 TEST_CASE("a token pays for what resembles it, below the threshold too") {
   Samples samples(36);
   Keys keys = make_keys();
@@ -340,6 +367,11 @@ TEST_CASE("keys and thresholds that cannot be are refused by name") {
   const Keys keys = make_keys();
   CHECK_THROWS_WITH(make_scorer(keys, 1, 0.0f), Catch::Contains("threshold = 0"));
   CHECK_THROWS_WITH(make_scorer(keys, 1, 1.5f), Catch::Contains("threshold = 1.5"));
+  for (const float cosine : {-0.1f, 1.5f, std::numeric_limits<float>::quiet_NaN()}) {
+    const Scorer::Config config{.keys = keys.shape, .first_layer_threshold = cosine};
+    CHECK_THROWS_WITH(Scorer(config, {.layers = 1, .groups = 1, .slots = slots}),
+                      Catch::Contains("first_layer_threshold = "));
+  }
   CHECK_THROWS_WITH(make_scorer(keys, 1, 0.9f, -1.0f), Catch::Contains("penalty = -1"));
   CHECK_THROWS_WITH(make_scorer(keys, 1, 0.9f, 21.0f), Catch::Contains("penalty = 21"));
   CHECK_THROWS_WITH(make_scorer(keys, 3), Catch::Contains("groups = 3"));

@@ -38,6 +38,7 @@ Pruner make_inertiakv(const Recipe& recipe) {
 Pruner make_supersession(const Recipe& recipe) {
   lethe::SupersessionConfig config{.keys = recipe.keys()};
   recipe.set("threshold", config.threshold)
+      .set("first_layer_threshold", config.first_layer_threshold)
       .set("penalty", config.penalty)
       .set("slow_share", config.slow_share)
       .set("decay", config.decay)

@@ -56,10 +56,13 @@ struct SupersessionConfig {
   KeyShape keys{};
   /// Tokens a layer keeps at a round; 0: as many as the bound allows.
   std::size_t budget = 0;
-  /// Cosine from which on a newer token supersedes an older one.
+  /// Cosine from which on a newer token supersedes an older one; above 0, at most 1.
   float threshold = 0.7f;
-  /// What a cosine of 1 takes from the logarithm of a score.
-  float penalty = 8.0f;
+  /// The same in layer 0, where keys know nothing but the token: only the same one should count.
+  /// 0: threshold; so where this pruner's layer 0 is a later one of the model.
+  float first_layer_threshold = 0.9f;
+  /// What a cosine of 1 takes from the logarithm of a score; 0 to 20.
+  float penalty = 12.0f;
   /// Share of a key's rotated channels that is compared: the slowest.
   float slow_share = 0.5f;
   /// As Lethe's; 0: 1 - 1 / (0.7 capacity), a memory as long as the cache.
@@ -123,6 +126,7 @@ namespace detail {
           .score = {.score = {.decay = decay},
                     .keys = config.keys,
                     .threshold = config.threshold,
+                    .first_layer_threshold = config.first_layer_threshold,
                     .penalty = config.penalty,
                     .slow_share = config.slow_share},
           .budget = {.budget = config.budget}};

@@ -26,6 +26,8 @@ struct SupersededConfig {
   KeyShape keys{};
   /// Cosine of two keys from which on the newer one supersedes the older (docs/supersession.md).
   float threshold = 0.7f;
+  /// The same in layer 0, whose keys are those of the tokens alone; 0: threshold.
+  float first_layer_threshold = 0.0f;
   /// What a cosine of 1 takes from the logarithm of a score, below the threshold too; 0 judges by
   /// the threshold alone.
   float penalty = 0.0f;
@@ -49,12 +51,15 @@ class Superseded : public RowAdaptor<Scorer> {
   static constexpr bool reads_cache = true;
   static constexpr std::string_view name = "superseded";
 
-  /// Throws std::invalid_argument unless groups is 1 or keys.kv_heads, 0 < threshold <= 1 and
-  /// 0 <= penalty <= 20.
+  /// Throws std::invalid_argument unless groups is 1 or keys.kv_heads, 0 < threshold <= 1,
+  /// 0 <= first_layer_threshold <= 1 and 0 <= penalty <= 20.
   Superseded(const Config& config, const ScoreShape& shape)
       : Adaptor(config.score, shape),
         heads_(config.keys.kv_heads / shape.groups),
         threshold_(nearness(checked(config, shape).threshold)),
+        first_threshold_(config.first_layer_threshold == 0.0f
+                             ? threshold_
+                             : nearness(config.first_layer_threshold)),
         slope_(-2.0f * config.penalty),
         keys_(config.keys, config.slow_share, heads_, shape.slots),
         new_slots_(shape.slots, 0),
@@ -81,8 +86,9 @@ class Superseded : public RowAdaptor<Scorer> {
     LETHE_EXACT_BODY
     const std::span<const float> scores = this->scorer_.score(layer, group, positions, scratch);
     const std::span<const float> nearest = this->row_of(layer, group);
+    const float threshold = layer == 0 ? first_threshold_ : threshold_;
     for (std::size_t i = 0; i < positions.size(); ++i) {
-      const float repeated = nearest[i] >= threshold_ ? superseded_share : 1.0f;
+      const float repeated = nearest[i] >= threshold ? superseded_share : 1.0f;
       const float resembled = exact_exp(slope_ * nearest[i]);
       scratch[i] = scores[i] * (repeated * resembled);
     }
@@ -123,6 +129,9 @@ class Superseded : public RowAdaptor<Scorer> {
   [[nodiscard]] static const Config& checked(const Config& config, const ScoreShape& shape) {
     detail::require(config.threshold > 0.0f && config.threshold <= 1.0f, "threshold",
                     config.threshold, "choose a cosine above 0 and at most 1");
+    detail::require(config.first_layer_threshold >= 0.0f && config.first_layer_threshold <= 1.0f,
+                    "first_layer_threshold", config.first_layer_threshold,
+                    "choose a cosine above 0 and at most 1, or 0 for threshold");
     detail::require(config.penalty >= 0.0f && config.penalty <= 20.0f, "penalty", config.penalty,
                     "choose 0 to 20: more would leave no score");
     detail::require(shape.groups == 1 || shape.groups == config.keys.kv_heads, "groups",
@@ -144,6 +153,7 @@ class Superseded : public RowAdaptor<Scorer> {
   /// KV heads of a group.
   std::size_t heads_;
   float threshold_;
+  float first_threshold_;
   /// By which a share of 1 changes the logarithm of a score.
   float slope_;
   ShortKeys keys_;
