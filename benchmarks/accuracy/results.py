@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
 """Prints a summary of the accuracy benchmark as Markdown tables, and draws it.
 
-usage: results.py SUMMARY.json [--picture FILE.svg] [--bright POLICY,...]
-       results.py SUMMARY.json SUMMARY.json ...
+usage: results.py SUMMARY.json ... [--picture FILE.svg] [--bright POLICY,...]
 
 SUMMARY.json: of accuracy table --against POLICY --json SUMMARY.json. Means are over the tasks that
-its comparisons rank at a budget. Several summaries, of one model each, stand side by side: each
-policy's mean at each budget, and how it did against POLICY. --bright: policies that the picture
-names; the others are grey. The picture needs matplotlib.
+its comparisons rank at a budget. Several summaries are of one model each: tables and picture show
+the mean of the models, and one table each policy's means side by side. --bright: policies that the
+picture names; the others are grey. The picture needs matplotlib.
 """
 
 import argparse
@@ -47,7 +46,8 @@ def read(path):
 
 def ranked(tasks):
     def is_ranked(cells):
-        verdicts = {cell["comparison"]["verdict"] for cell in cells.values() if "comparison" in cell}
+        verdicts = {cell["comparison"]["verdict"]
+                    for cell in cells.values() if "comparison" in cell}
         return bool(verdicts) and "not ranked" not in verdicts
     return {task: cells for task, cells in tasks.items() if is_ranked(cells)}
 
@@ -59,13 +59,18 @@ def mean(tasks, policy):
     return sum(share(cells[policy]) for cells in tasks.values()) / len(tasks)
 
 
-def policies_of(terms):
-    names = {policy for tasks in terms.values() for cells in tasks.values() for policy in cells}
+def average(values):
+    """The mean; None where a value is."""
+    values = list(values)
+    return None if None in values else sum(values) / len(values)
 
+
+def policies_of(columns):
+    """The policies of {key: {policy: mean}}, oracles first, then by their mean over the keys."""
     def standing(policy):
-        means = [mean(ranked(tasks), policy) for tasks in terms.values()]
-        known = [value for value in means if value is not None]
+        known = [column[policy] for column in columns.values() if column.get(policy) is not None]
         return -sum(known) / len(known) if known else 0
+    names = {policy for column in columns.values() for policy in column}
     return sorted(names, key=lambda policy: (policy not in ORACLES, standing(policy), policy))
 
 
@@ -88,88 +93,85 @@ def table(headings, rows, first="policy"):
 
 def means_of(terms):
     """{(pinned, budget): {policy: mean over the tasks ranked there}}."""
-    return {key: {policy: mean(ranked(tasks), policy) for policy in policies_of(terms)}
+    return {key: {policy: mean(ranked(tasks), policy)
+                  for cells in tasks.values() for policy in cells}
             for key, tasks in terms.items()}
+
+
+def mean_of_models(means):
+    """The mean of several means_of, of the budgets and policies that all of them have."""
+    keys = [key for key in means[0] if all(key in each for each in means)]
+    names = set.intersection(*(set(policies_of(each)) for each in means))
+    return {key: {policy: average(each[key].get(policy) for each in means) for policy in names}
+            for key in keys}
 
 
 def term_name(pinned, budget):
     return f"{budget:g}%{', pinned' if pinned else ''}"
 
 
-def overview(terms):
-    columns = means_of(terms)
+def overview(columns):
     headings = [term_name(*key) for key in columns]
     rows = [(policy, [shown(column, policy) for column in columns.values()])
-            for policy in policies_of(terms)]
+            for policy in policies_of(columns)]
     return table(headings, rows)
 
 
-def by_task(terms, key, whole):
-    tasks = terms[key]
-    columns = {task: {policy: share(cell) for policy, cell in cells.items()}
-               for task, cells in tasks.items()}
-    headings = [task if task in ranked(tasks) else f"{task} †" for task in columns]
-    rows = [("whole cache", [percent(whole.get(task)) for task in columns])]
-    rows += [(policy, [shown(column, policy, task in ranked(tasks))
-                       for task, column in columns.items()])
-             for policy in policies_of({key: tasks})]
-    return table(headings, rows)
+def by_task(models, means, key):
+    """Shares of the tasks at a budget, mean over models; marked: those that one does not rank."""
+    tasks = [terms[key] for terms, _ in models]
+    shared = [task for task in tasks[0] if all(task in each for each in tasks)]
+    names = policies_of(mean_of_models([{key: each[key]} for each in means]))
+    headings, columns = [], []
+    for task in shared:
+        is_ranked = all(task in ranked(each) for each in tasks)
+        shares = {policy: average(share(each[task][policy]) if policy in each[task] else None
+                                  for each in tasks) for policy in names}
+        headings.append(task if is_ranked else f"{task} †")
+        columns.append([percent(average(whole.get(task) for _, whole in models))]
+                       + [shown(shares, policy, is_ranked) for policy in names])
+    return table(headings, list(zip(["whole cache", *names], zip(*columns))))
 
 
-def verdicts(terms):
-    """{policy: how often it was worse, not shown different, better} over all ranked comparisons."""
-    counts = collections.defaultdict(collections.Counter)
-    for tasks in terms.values():
-        for cells in ranked(tasks).values():
-            for policy, cell in cells.items():
-                if "comparison" in cell:
-                    counts[policy][cell["comparison"]["verdict"]] += 1
-    return counts
-
-
-def sureness(terms):
-    """How often policies that are no oracles were worse and so on, at each budget."""
+def sureness(models):
+    """How often policies that are no oracles were worse and so on, "first / second" model."""
     headings = (*VERDICTS, "not ranked")
-    rows = []
-    for key, tasks in terms.items():
-        counts = collections.Counter(
+
+    def counts_of(tasks):
+        return collections.Counter(
             cell["comparison"]["verdict"] for cells in tasks.values()
             for policy, cell in cells.items() if policy not in ORACLES and "comparison" in cell)
-        rows.append((term_name(*key), [str(counts[verdict]) for verdict in headings]))
+    rows = []
+    for key in [key for key in models[0] if all(key in terms for terms in models)]:
+        counts = [counts_of(terms[key]) for terms in models]
+        rows.append((term_name(*key), [" / ".join(str(each[verdict]) for each in counts)
+                                       for verdict in headings]))
     return table(headings, rows, "budget")
 
 
-def side_by_side(models):
-    """Prints policies that all summaries have, "first / second"; `models`: the terms of each."""
-    means = [means_of(terms) for terms in models]
-    shared = set.intersection(*(set(policies_of(terms)) for terms in models))
-    names = [name for name in policies_of(models[0]) if name in shared]
-    print(table([term_name(*key) for key in models[0]],
-                [(name, [" / ".join(shown(each.get(key, {}), name) for each in means)
-                         for key in models[0]]) for name in names]))
-    headings = [str(i + 1) for i in range(len(models))]
-    print(f"\n{', '.join(VERDICTS)}; all ranked cells\n")
-    counts = [verdicts(terms) for terms in models]
-    print(table(headings, [(name, [", ".join(str(each[name][verdict]) for verdict in VERDICTS)
-                                   for each in counts])
-                           for name in names if any(each[name] for each in counts)]))
+def side_by_side(means):
+    """The means of policies that all models have, "first / second"."""
+    shared = mean_of_models(means)
+    return table([term_name(*key) for key in shared],
+                 [(name, [" / ".join(shown(each[key], name) for each in means) for key in shared])
+                  for name in policies_of(shared)])
 
 
 def look_of(policy, bright):
     if policy in bright:
-        return {"color": PALETTE[bright.index(policy) % len(PALETTE)], "linewidth": 2, "marker": "o",
-                "label": policy, "zorder": 3}
+        color = PALETTE[bright.index(policy) % len(PALETTE)]
+        return {"color": color, "linewidth": 2, "marker": "o", "label": policy, "zorder": 3}
     if policy == ORACLES[1]:
         return {"color": GREY, "linestyle": ":", "label": policy, "zorder": 2}
     return {"color": "#999999", "linewidth": 0.7, "zorder": 1}
 
 
-def draw_panel(axis, terms, pinned, bright):
-    for policy in reversed(policies_of(terms)):
+def draw_panel(axis, columns, pinned, bright):
+    for policy in reversed(policies_of(columns)):
         if policy == ORACLES[0]:
             continue
-        points = [(budget, mean(ranked(tasks), policy))
-                  for (pin, budget), tasks in terms.items() if pin == pinned]
+        points = [(budget, column.get(policy))
+                  for (pin, budget), column in columns.items() if pin == pinned]
         points = [(budget, 100 * value) for budget, value in points if value is not None]
         if points:
             axis.plot(*zip(*points), **look_of(policy, bright))
@@ -181,16 +183,16 @@ def draw_panel(axis, terms, pinned, bright):
     axis.set_facecolor("none")
 
 
-def draw(terms, path, bright):
+def draw(columns, path, bright):
     import matplotlib
     matplotlib.use("svg")
     matplotlib.rcParams.update({"svg.hashsalt": "lethe", "svg.fonttype": "none", "font.size": 11})
     from matplotlib import pyplot
-    pins = sorted({pinned for pinned, _ in terms})
+    pins = sorted({pinned for pinned, _ in columns})
     figure, axes = pyplot.subplots(1, len(pins), figsize=(4.6 * len(pins) + 1.6, 4), sharey=True,
                                    squeeze=False)
     for axis, pinned in zip(axes[0], pins):
-        draw_panel(axis, terms, pinned, bright)
+        draw_panel(axis, columns, pinned, bright)
     axes[0][0].set_ylabel("answers right (%), mean of tasks", color=GREY)
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles[::-1], labels[::-1], loc="center right", frameon=False, labelcolor=GREY)
@@ -204,19 +206,17 @@ def main():
     parser.add_argument("--picture")
     parser.add_argument("--bright", type=lambda text: text.split(","), default=[])
     options = parser.parse_args()
-    if len(options.summary) > 1:
-        if options.picture or options.bright:
-            parser.error("--picture and --bright take one summary")
-        side_by_side([read(path)[0] for path in options.summary])
-        return
-    terms, whole = read(options.summary[0])
-    print(overview(terms))
-    print(f"\n{sureness(terms)}")
-    for pinned, budget in terms:
+    models = [read(path) for path in options.summary]
+    means = [means_of(terms) for terms, _ in models]
+    columns = mean_of_models(means)
+    print(f"{overview(columns)}\n\n{sureness([terms for terms, _ in models])}")
+    if len(models) > 1:
+        print(f"\n{side_by_side(means)}")
+    for pinned, budget in columns:
         print(f"\n{budget:g}%, prompt {'pinned' if pinned else 'not pinned'}\n")
-        print(by_task(terms, (pinned, budget), whole))
+        print(by_task(models, means, (pinned, budget)))
     if options.picture:
-        draw(terms, options.picture, options.bright)
+        draw(columns, options.picture, options.bright)
 
 
 if __name__ == "__main__":
